@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check test-full train-pocket clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test check
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.test
+	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/basedpyright --level error
+	$(BIN)/lint-imports
+
+test-full: $(VENV)/.test check
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m ''
+
+# Both stages of the pocket model, about two hours on two cores; stop it at any time, the next call goes on
+train-pocket: $(VENV)/.demo
+	$(BIN)/eightfold train autoencoder configs/pocket-autoencoder.toml --out runs/pocket-autoencoder --resume
+	$(BIN)/eightfold train denoiser configs/pocket-denoiser.toml --out runs/pocket-denoiser --resume
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch 2.13.0 by name: where a CPU build of it is offered, pip takes that instead of several GB of CUDA
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,38 @@
+"""Which device and number format to use, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import RequestError, UnknownName
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Placement(NamedTuple):
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+
+def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
+    """Device and dtype for a run. Left to "auto": the first accelerator there is, and float32, which no model overflows."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        why = f"{device}: the first that is there"
+    else:
+        why = f"{device}: asked for"
+    if dtype not in ("auto", *DTYPES):
+        raise UnknownName("dtype", dtype, ("auto", *DTYPES))
+    chosen = "float32" if dtype == "auto" else dtype
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError):
+        raise RequestError(f"device {device!r} cannot be used here", hint="--device cpu always works; cuda:0 names the first NVIDIA GPU") from None
+    return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'exact everywhere' if dtype == 'auto' else 'asked for'}")

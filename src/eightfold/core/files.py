@@ -1,0 +1,63 @@
+"""Writing files so that a reader never sees half of one, and nothing is lost when the disk is full."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import OutputError
+
+
+@contextmanager
+def write_atomically(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step, otherwise it is removed.
+
+    An existing `path` is kept, with an OutputError, unless `overwrite`.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~read_umask())
+        place(temporary, path, overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", hint="check the space left and the rights on that folder") from error
+    finally:
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
+    """Raise an OutputError if `path` is there already and may not be replaced: ask before the work, not after it."""
+    if Path(path).exists() and not overwrite:
+        raise OutputError(f"{path} exists already and was kept", hint="--overwrite replaces it, --out names another place")
+
+
+def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename, fails if somebody else made the file meanwhile
+    except FileExistsError:
+        refuse_existing(path, overwrite=False)
+    except OSError:  # a file system without hard links
+        refuse_existing(path, overwrite=False)
+        os.replace(temporary, path)
+
+
+def read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,90 @@
+"""A set of rendered pictures on disk: drawn once, in shards, kept under a name that says what was drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from safetensors import safe_open
+from torch import Tensor
+
+from ..checkpoints.save import write_safetensors
+from ..core.progress import Progress
+from .scenes import draw_scene, render
+from .textures import render_textures
+
+SHARD = 256
+VERSION = 1  # raise it when the renderer draws other pictures for the same numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureConfig:
+    """How many scenes and textures of `size` pixels; `counts` are the shares of scenes with one, two and three solids."""
+
+    scenes: int
+    textures: int = 0
+    size: int = 128
+    seed: int = 0
+    counts: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    exclude: tuple[tuple[str, str], ...] = ()  # (colour, shape) pairs that are never drawn
+
+    @property
+    def key(self) -> str:
+        return sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures as bytes, and a caption for each scene (empty for a texture)."""
+
+    pixels: UInt8[Tensor, "n 3 h w"]
+    captions: list[str]
+
+
+def to_bytes(image: Tensor) -> UInt8[Tensor, "b 3 h w"]:
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    return pixels.float() / 127.5 - 1
+
+
+def shard_path(config: PictureConfig, folder: Path, start: int) -> Path:
+    return folder / f"pictures-{config.key}-{start:06d}.safetensors"
+
+
+def draw_pictures(config: PictureConfig, folder: Path) -> Iterator[Progress]:
+    """Render what is not on disk yet. An interrupted run goes on at the first missing shard."""
+    total = config.scenes + config.textures
+    for start in range(0, total, SHARD):
+        path, stop = shard_path(config, folder, start), min(start + SHARD, total)
+        if not path.exists():
+            pixels, captions = draw_shard(config, range(start, stop))
+            write_safetensors(path, {"pixels": pixels}, {"captions": json.dumps(captions)}, overwrite=True)
+        yield Progress(task="pictures", number=stop, total=total)
+
+
+def draw_shard(config: PictureConfig, numbers: range) -> tuple[Tensor, list[str]]:
+    """Scenes come first, textures after them."""
+    exclude = frozenset(config.exclude)
+    scenes = [draw_scene(config.seed, n, counts=config.counts, exclude=exclude) for n in numbers if n < config.scenes]
+    textures = [n - config.scenes for n in numbers if n >= config.scenes]
+    parts = [to_bytes(render(scenes[i : i + 16], config.size).image) for i in range(0, len(scenes), 16)]
+    parts += [to_bytes(render_textures(config.seed, textures[i : i + 16], config.size)) for i in range(0, len(textures), 16)]
+    return torch.cat(parts), [scene.caption for scene in scenes] + [""] * len(textures)
+
+
+def read_pictures(config: PictureConfig, folder: Path) -> Pictures:
+    """The whole set, in order."""
+    parts: list[Tensor] = []
+    captions: list[str] = []
+    for start in range(0, config.scenes + config.textures, SHARD):
+        with safe_open(str(shard_path(config, folder, start)), framework="pt") as file:
+            parts.append(file.get_tensor("pixels"))
+            captions += json.loads(file.metadata()["captions"])
+    return Pictures(torch.cat(parts), captions)

@@ -1,0 +1,108 @@
+"""The U-Net of latent diffusion as a list of stages; the skips between its two sides are stages too (arXiv 2112.10752)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..nn.attention import SpatialTransformer
+from ..nn.position import to_sinusoid
+from ..nn.stages import Convolution, Down, Level, Middle, NormSiLU, ResidualBlock, Stage, State, Up, join_skip, run_stages, save_skip
+from ..specs.network import UNetConfig
+
+EPS = 1e-5
+
+
+class TimeEmbedding(nn.Module):
+    """A two-layer network on the sinusoids of the timestep."""
+
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(width, out_width)
+        self.linear_2 = nn.Linear(out_width, out_width)
+
+    def forward(self, sinusoid: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(sinusoid)))
+
+
+class UNet(nn.Module):
+    """Noisy latent, timestep and text tokens to the prediction (noise, velocity or clean latent: the family says which)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.width * multiplier for multiplier in config.multipliers]
+        self.conv_in = Convolution(config.channels, widths[0])
+        self.time_embedding = TimeEmbedding(config.width, 4 * config.width)
+        self.down_blocks = nn.ModuleList(build_down(config, widths))
+        first, second = (build_block(config, widths[-1], widths[-1]) for _ in range(2))
+        middle = build_transformer(config, widths[-1], config.middle) if config.middle else None
+        self.mid_block = Middle(first, middle, second)
+        self.up_blocks = nn.ModuleList(build_up(config, widths))
+        self.conv_norm_out = NormSiLU(config.groups, widths[0], EPS)
+        self.conv_out = Convolution(widths[0], config.out_channels)
+
+    def stages(self) -> list[Stage]:
+        stages: list[Stage] = [self.conv_in, save_skip]
+        for level in self.down_blocks:
+            assert isinstance(level, Level)
+            for block in level.blocks():
+                stages += [*block, save_skip]
+            for resizer in level.resizers():
+                stages += [resizer, save_skip]
+        stages += self.mid_block.stages()
+        for level in self.up_blocks:
+            assert isinstance(level, Level)
+            for block in level.blocks():
+                stages += [join_skip, *block]
+            stages += level.resizers()
+        return [*stages, self.conv_norm_out, self.conv_out]
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b c h w"],
+        timestep: Float[Tensor, "b"],
+        tokens: Float[Tensor, "b n d"] | None = None,
+    ) -> Float[Tensor, "b c2 h w"]:
+        """`timestep` counts the process's table entries from 0, fractions allowed."""
+        time = self.time_embedding(to_sinusoid(timestep, self.config.width).to(noisy.dtype))
+        return run_stages(self.stages(), noisy, State(time=time, tokens=tokens))
+
+
+def build_block(config: UNetConfig, channels: int, out_channels: int) -> ResidualBlock:
+    return ResidualBlock(channels, out_channels, groups=config.groups, eps=EPS, embedding=4 * config.width)
+
+
+def build_transformer(config: UNetConfig, width: int, blocks: int) -> SpatialTransformer:
+    heads = config.to_heads(width)
+    return SpatialTransformer(
+        width, blocks=blocks, heads=heads, context=config.context, groups=config.groups, linear=config.linear_projection
+    )
+
+
+def build_down(config: UNetConfig, widths: list[int]) -> list[Level]:
+    levels: list[Level] = []
+    for index, (before, width, depth) in enumerate(zip([widths[0], *widths], widths, config.attention, strict=False)):
+        blocks = [build_block(config, before if block == 0 else width, width) for block in range(config.blocks)]
+        attentions = [build_transformer(config, width, depth) for _ in blocks if depth]
+        levels.append(Level(blocks, attentions, down=Down(width, symmetric=True) if index < len(widths) - 1 else None))
+    return levels
+
+
+def build_up(config: UNetConfig, widths: list[int]) -> list[Level]:
+    """From the lowest resolution up; every residual block also takes the channels of one skip."""
+    skips = [widths[0]]
+    for index, width in enumerate(widths):
+        skips += [width] * (config.blocks + (index < len(widths) - 1))
+    levels: list[Level] = []
+    channels = widths[-1]
+    for index in reversed(range(len(widths))):
+        width, depth = widths[index], config.attention[index]
+        blocks: list[ResidualBlock] = []
+        for _ in range(config.blocks + 1):
+            blocks.append(build_block(config, channels + skips.pop(), width))
+            channels = width
+        attentions = [build_transformer(config, width, depth) for _ in blocks if depth]
+        levels.append(Level(blocks, attentions, up=Up(width) if index > 0 else None))
+    return levels

@@ -1,0 +1,20 @@
+"""The training objective of a denoiser and the times it is trained at."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from eightfold.specs.process import ScaledLinear
+
+
+def denoising_loss(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """The mean squared error of each sample, unweighted; the target decides the weighting (see `predict.to_target`)."""
+    return (output - target).square().flatten(1).mean(1)
+
+
+def draw_times(count: int, process: ScaledLinear, generator: Generator) -> tuple[float, ...]:
+    """`count` times, each table entry of the process equally likely; t = 0 is never drawn."""
+    entries = torch.randint(1, process.steps + 1, (count,), generator=generator)
+    return tuple(int(entry) / process.steps for entry in entries)

@@ -1,0 +1,101 @@
+"""A model ready to use: autoencoder, denoiser and text encoder that belong together, from one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..checkpoints.fingerprint import fingerprint
+from ..checkpoints.formats import read_safetensors_header
+from ..checkpoints.identify import identify
+from ..checkpoints.load import load_module, read_tensors
+from ..codec.codec import Codec, build_codec, load_codec
+from ..core.device import Placement, choose_placement
+from ..core.errors import CheckpointError, SpaceMismatch, UnknownName
+from ..denoisers.unet import UNet
+from ..families.catalog import FAMILIES
+from ..specs.family import Family
+from ..text.words import Words, WordsEncoder
+from .request import Request
+
+if TYPE_CHECKING:
+    from .generate import GenerationStep
+
+EMBEDDED = {"pocket": "pocket.safetensors"}  # name -> file in the package's `pocket` folder
+PARTS = ("autoencoder.", "denoiser.", "text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Everything that a picture needs. `fingerprint` names the weights, `source` the file they came from."""
+
+    family: Family
+    codec: Codec
+    denoiser: UNet
+    words: Words
+    text: WordsEncoder
+    placement: Placement
+    fingerprint: str
+    source: str
+
+    def generate(self, request: Request) -> Iterator[GenerationStep]:
+        """Yield after every step; the last one carries all pictures. See `pipelines.generate`."""
+        from .generate import generate
+
+        return generate(self, request)
+
+
+def to_path(name: str | Path) -> Path:
+    """The file behind a model name or path. UnknownName for what is neither."""
+    if str(name) in EMBEDDED:
+        return Path(str(files("eightfold") / "pocket" / EMBEDDED[str(name)]))
+    path = Path(name)
+    if not path.exists() and not path.suffix and path.name == str(name):
+        raise UnknownName("model", str(name), EMBEDDED)
+    return path
+
+
+def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Model:
+    """Load a model by name or file. `vae` replaces its autoencoder by another file of the same latent space.
+
+    Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
+    """
+    path, placement = to_path(name), choose_placement(device, dtype)
+    header, metadata = read_safetensors_header(path)
+    shapes = {key.removeprefix("denoiser."): info.shape for key, info in header.items() if key.startswith("denoiser.") or "." not in PARTS}
+    family = identify(shapes, FAMILIES, source=str(path), declared=metadata.get("eightfold.family"))
+    if family.text is None or not any(key.startswith("text.") for key in header):
+        raise CheckpointError(
+            f"{path} is a {family.name} denoiser alone; a picture also needs its text encoder and autoencoder",
+            hint="the embedded model is complete: --model pocket",
+        )
+    config = family.text
+    place = {"source": str(path), "device": placement.device, "dtype": placement.dtype}
+    codec = build_codec(read_tensors(path, "autoencoder."), metadata, space=family.space, source=str(path), placement=placement)
+    if vae is not None:
+        other = load_codec(vae, placement=placement)
+        require_space(other, family, str(vae))
+        codec = other
+    return Model(
+        family=family,
+        codec=codec,
+        denoiser=load_module(lambda: UNet(family.denoiser), read_tensors(path, "denoiser."), **place),
+        words=Words(config),
+        text=load_module(lambda: WordsEncoder(config), read_tensors(path, "text."), **place),
+        placement=placement,
+        fingerprint=metadata.get("eightfold.fingerprint") or fingerprint(read_tensors(path)),
+        source=str(path),
+    )
+
+
+def require_space(codec: Codec, family: Family, source: str) -> None:
+    if codec.space.name != family.space.name:
+        raise SpaceMismatch(
+            f"{source} is an autoencoder of space {codec.space.name}; {family.name} lives in space {family.space.name}",
+            hint="leave --vae out to use the model's own autoencoder",
+        )

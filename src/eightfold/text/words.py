@@ -1,0 +1,88 @@
+"""The pocket model's text encoder: a closed vocabulary and a small transformer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core.errors import RequestError, UnknownWord, to_nearest
+from ..nn.attention import Attention
+from ..specs.network import WordsConfig
+
+PADDING, BEGIN, UNKNOWN = range(3)
+SPECIAL = 3
+
+
+def split_words(prompt: str) -> list[str]:
+    """Lower-case words; anything that is not a letter, a digit or an apostrophe separates."""
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", prompt.lower())
+
+
+class Words:
+    """Prompts to word numbers, by a fixed list."""
+
+    def __init__(self, config: WordsConfig) -> None:
+        self.config = config
+        self.numbers = {word: SPECIAL + index for index, word in enumerate(config.words)}
+
+    def to_unknown(self, prompt: str) -> list[str]:
+        """The words of `prompt` that are not in the list, each once, in order."""
+        return list(dict.fromkeys(word for word in split_words(prompt) if word not in self.numbers))
+
+    def check(self, prompt: str) -> None:
+        """Raise UnknownWord, naming the nearest known words, or RequestError for a prompt that is too long."""
+        unknown = self.to_unknown(prompt)
+        if unknown:
+            word = unknown[0]
+            near = to_nearest(word, self.numbers)
+            known = f"nearest known: {', '.join(near)}" if near else "it knows colours, shapes, sizes and places, as in 'a small red cube'"
+            hint = f"{known}; --ignore-unknown passes it by; --model FILE uses another model"
+            raise UnknownWord(f"this model does not know the word {word!r} (in {prompt!r})", hint=hint)
+        count = len(split_words(prompt))
+        if count > self.config.tokens - 1:
+            raise RequestError(f"the prompt has {count} words, this model reads {self.config.tokens - 1}", hint="shorten the prompt")
+
+    def to_numbers(self, prompts: Sequence[str]) -> Int[Tensor, "b n"]:
+        """Word numbers, padded to the model's length; unknown words become one number, words past the end are left out."""
+        rows: list[list[int]] = []
+        for prompt in prompts:
+            row = [BEGIN, *(self.numbers.get(word, UNKNOWN) for word in split_words(prompt))][: self.config.tokens]
+            rows.append(row + [PADDING] * (self.config.tokens - len(row)))
+        return torch.tensor(rows, dtype=torch.long)
+
+
+class WordsLayer(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads=heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, 4 * width)
+        self.linear2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+
+
+class WordsEncoder(nn.Module):
+    """Word numbers to tokens: embedding, learned positions, a few self-attention layers."""
+
+    def __init__(self, config: WordsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(SPECIAL + len(config.words), config.width)
+        self.position = nn.Parameter(torch.zeros(config.tokens, config.width))
+        self.layers = nn.ModuleList(WordsLayer(config.width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, numbers: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        x = self.embedding(numbers) + self.position
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)

@@ -1,0 +1,53 @@
+"""What a training run is made of, as plain data; read from TOML by `core.config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..data.pictures import PictureConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast. The learning rate rises over `warmup` steps, holds until the share `hold`, falls as a cosine to `final` of it."""
+
+    steps: int
+    batch: int
+    rate: float
+    warmup: int = 100
+    hold: float = 0.3
+    final: float = 0.02
+    weight_decay: float = 0.01
+    average: float = 0.995  # decay of the moving average of the weights
+    clip: float = 1.0  # largest norm of the gradient
+    seed: int = 0
+    log_every: int = 20
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """A KL autoencoder of `space`, trained on crops of rendered pictures.
+
+    Loss: L1 + squared * squared error + gradient * multi-scale gradient error + kl * KL divergence.
+    `crops` are the sides that successive steps use in turn, each at about the same number of pixels a batch.
+    """
+
+    space: str
+    pictures: PictureConfig
+    schedule: Schedule
+    crops: tuple[int, ...] = (64,)
+    squared: float = 0.0
+    gradient: float = 0.2
+    kl: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserConfig:
+    """The denoiser and text encoder of `family`, trained on the latents that the file `autoencoder` gives of rendered scenes."""
+
+    family: str
+    autoencoder: str
+    pictures: PictureConfig
+    schedule: Schedule
+    caption_dropout: float = 0.1

@@ -1,0 +1,137 @@
+"""Training a denoiser and its text encoder on cached latents of rendered scenes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..checkpoints.fingerprint import fingerprint
+from ..checkpoints.load import read_tensors
+from ..checkpoints.save import write_safetensors
+from ..codec.codec import Codec, load_codec
+from ..core.errors import SpaceMismatch, UnknownName
+from ..core.progress import Progress
+from ..core.rng import build_generator
+from ..data.pictures import draw_pictures, read_pictures, to_float
+from ..denoisers.unet import UNet
+from ..diffusion.loss import denoising_loss, draw_times
+from ..diffusion.predict import add_noise, to_target
+from ..families.catalog import FAMILIES
+from ..specs.family import Family
+from ..text.words import Words, WordsEncoder
+from .config import DenoiserConfig
+from .loop import run_training, seeded
+
+WEIGHTS = "model.safetensors"
+ENCODED = 16  # pictures encoded at a time
+
+
+class TextToLatent(nn.Module):
+    """What is trained together: the text encoder and the denoiser."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        if family.text is None:
+            raise UnknownName("family with a text encoder that can be trained", family.name, [one.name for one in FAMILIES if one.text])
+        self.text = WordsEncoder(family.text)
+        self.denoiser = UNet(family.denoiser)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The posterior of every picture, before normalisation, and its caption."""
+
+    mean: Float[Tensor, "n c h w"]
+    std: Float[Tensor, "n c h w"]
+    captions: list[str]
+
+
+def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False) -> Iterator[Progress]:
+    """Draw the scenes, encode them once, train, and write `model.safetensors` (all parts, float16) into `folder`."""
+    families = {family.name: family for family in FAMILIES}
+    if config.family not in families:
+        raise UnknownName("family", config.family, families)
+    family = families[config.family]
+    codec = load_codec(config.autoencoder)
+    if codec.space.name != family.space.name:
+        raise SpaceMismatch(
+            f"{config.autoencoder} is an autoencoder of space {codec.space.name}, {family.name} needs {family.space.name}",
+            hint="set `autoencoder` to a file that `eightfold train autoencoder` wrote",
+        )
+    yield from draw_pictures(config.pictures, folder)
+    path = folder / f"latents-{config.pictures.key}-{codec.encoder_fingerprint[:12]}.safetensors"
+    yield from cache_latents(codec, config, folder, path)
+    latents = read_latents(path)
+    words = Words(family.text) if family.text else None
+    with seeded(config.schedule.seed):
+        model = TextToLatent(family)
+    assert words is not None
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        clean, captions, times, noise = draw_batch(latents, codec, config, family, step)
+        alpha, sigma = (torch.tensor([part(t) for t in times])[:, None, None, None] for part in (family.process.alpha, family.process.sigma))
+        timestep = torch.tensor([family.process.timestep(t) for t in times])
+        output = model.denoiser(add_noise(clean, noise, alpha, sigma), timestep, model.text(words.to_numbers(captions)))
+        losses = denoising_loss(output, to_target(clean, noise, alpha, sigma, family.prediction))
+        return losses.mean(), {}
+
+    run = {"stage": "denoiser", **asdict(config), "encoder": codec.encoder_fingerprint}
+    yield from run_training(model, loss, config.schedule, folder, resume=resume, run=run)
+    write_model(folder / WEIGHTS, model, codec, config)
+
+
+def draw_batch(latents: Latents, codec: Codec, config: DenoiserConfig, family: Family, step: int) -> tuple[Tensor, list[str], list[float], Tensor]:
+    """Normalised latents, captions (some dropped), times and noise of one step, from its number alone."""
+    generator = build_generator(config.schedule.seed, "denoiser", step)
+    chosen = torch.randint(len(latents.captions), (config.schedule.batch,), generator=generator)
+    shape = (len(chosen), *latents.mean.shape[1:])
+    raw = latents.mean[chosen] + latents.std[chosen] * torch.randn(shape, generator=generator)
+    dropped = (torch.rand(len(chosen), generator=generator) < config.caption_dropout).tolist()
+    captions = ["" if drop else latents.captions[n] for n, drop in zip(chosen.tolist(), dropped, strict=True)]
+    times = list(draw_times(len(chosen), family.process, generator))
+    return codec.normalise(raw), captions, times, torch.randn(shape, generator=generator)
+
+
+def cache_latents(codec: Codec, config: DenoiserConfig, folder: Path, path: Path) -> Iterator[Progress]:
+    """Encode every picture once. The file's name says which pictures and which encoder, so a change of either makes another file."""
+    if path.exists():
+        return
+    pictures = read_pictures(config.pictures, folder)
+    total = len(pictures.pixels)
+    means: list[Tensor] = []
+    stds: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, total, ENCODED):
+            posterior = codec.network.encode(to_float(pictures.pixels[start : start + ENCODED]))
+            means.append(posterior.mean)
+            stds.append(posterior.std)
+            yield Progress(task="latents", number=min(start + ENCODED, total), total=total)
+    tensors = {"mean": torch.cat(means), "std": torch.cat(stds)}
+    write_safetensors(path, tensors, {"captions": json.dumps(pictures.captions)}, overwrite=True)
+
+
+def read_latents(path: Path) -> Latents:
+    from ..checkpoints.formats import read_safetensors_header
+
+    tensors = read_tensors(path)
+    return Latents(tensors["mean"], tensors["std"], json.loads(read_safetensors_header(path)[1]["captions"]))
+
+
+def write_model(path: Path, model: TextToLatent, codec: Codec, config: DenoiserConfig) -> None:
+    """One file with everything a picture needs: `autoencoder.`, `denoiser.` and `text.` tensors in float16."""
+    parts = {"autoencoder": codec.network, "denoiser": model.denoiser, "text": model.text}
+    tensors = {f"{part}.{name}": tensor.half() for part, network in parts.items() for name, tensor in network.state_dict().items()}
+    metadata = {
+        "eightfold.family": config.family,
+        "eightfold.space": codec.space.name,
+        "eightfold.scale": json.dumps(codec.normalisation.scale),
+        "eightfold.shift": json.dumps(codec.normalisation.shift),
+        "eightfold.fingerprint": fingerprint(tensors),
+    }
+    write_safetensors(path, tensors, metadata, overwrite=True)
