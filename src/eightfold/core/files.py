@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from .errors import OutputError
 
@@ -19,28 +19,24 @@ def write_atomically(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.stem[:40]}.{token_hex(6)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)  # a plain new file has the rights that the umask gives
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~read_umask())
         place(temporary, path, overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}", hint="check the space left and the rights on that folder") from error
     finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
     """Raise an OutputError if `path` is there already and may not be replaced: ask before the work, not after it."""
-    if Path(path).exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists already and was kept", hint="--overwrite replaces it, --out names another place")
 
 
@@ -55,9 +51,3 @@ def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
     except OSError:  # a file system without hard links
         refuse_existing(path, overwrite=False)
         os.replace(temporary, path)
-
-
-def read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

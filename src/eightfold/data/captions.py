@@ -23,12 +23,15 @@ MATERIAL_WORDS: Final[dict[str, tuple[str, ...]]] = {"matte": ("matte", "dull"),
 PICTURE_WORDS: Final = ("picture", "image", "photo", "render")
 _PLACES: Final = ("on the ground", "on the floor", "on a plain background", "on a plain floor")
 _GREY_PLACES: Final = ("on a grey background", "on a plain grey background", "on the grey floor", "on the grey ground")
-_GLUE: Final = "a an the of on and with scene object plain grey background next to beside left right in front behind between".split()
-_COUNTS: Final = "there is are two three objects ground floor".split()
+_GLUE: Final = (
+    *("a", "an", "the", "of", "on", "and", "with", "to", "in", "is", "there", "are", "two", "three"),
+    *("next", "beside", "left", "right", "front", "behind", "between"),
+    *("object", "objects", "scene", "ground", "floor", "background", "plain", "grey"),
+)
 
 CAPTION_WORDS: Final[tuple[str, ...]] = tuple(
     sorted(
-        {*_GLUE, *_COUNTS, *PICTURE_WORDS, *COLOURS}
+        {*_GLUE, *PICTURE_WORDS, *COLOURS}
         | {word for words in (SHAPE_WORDS, SIZE_WORDS, MATERIAL_WORDS) for group in words.values() for word in group}
     )
 )
@@ -99,8 +102,9 @@ def _compose_one(rng: random.Random, name: str, ground: Ground) -> str:
             f"a scene with {thing}",
             f"there is {thing}",
             f"the {name}",
+            f"the object is {thing}",
         ),
-        weights=(8, 3, 3, 0.5, 0.7, 1, 0.5),
+        weights=(8, 3, 3, 0.5, 0.7, 1, 0.5, 0.3),
     )[0]
     return f"{phrase} {_place(rng, ground)}" if rng.random() < 0.25 else phrase
 
@@ -125,8 +129,10 @@ def _compose_three(rng: random.Random, order: Sequence[Solid], names: dict[Solid
             near, far = (_with_article(names[solid]) for solid in ends)
             return f"{_with_article(names[middle])} between {near} and {far}"
     a, b, c = (_with_article(names[solid]) for solid in order)
-    if rng.random() < 0.25:
-        return f"{_compose_two(rng, order[0], order[1], names, camera)} and {c}"
+    # "a left of b and c" can be read as left of both, so it must be.
+    shared = [word for word in relate(order[0], order[1], camera) if word in relate(order[0], order[2], camera)]
+    if shared and rng.random() < 0.5:
+        return f"{a} {rng.choice(shared)} {b} and {c}"
     return f"{a}, {b} and {c}"
 
 

@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from eightfold.data.shapes import Points, intersect, measure
-from eightfold.data.solids import BOUNDS, COLOURS, FAR, HALF_FRAME, SHAPES, Scene
+from eightfold.data.solids import FAR, HALF_FRAME, SHAPES, Scene
+from eightfold.data.stage import Stage
 
 _SLOTS: Final = 3
 _TOGETHER: Final = 64
-_SHADOW_SAMPLES: Final = 20
+_SHADOW_SAMPLES: Final = 10
 _HAZE: Final = (7.0, 20.0)
 
 
@@ -35,11 +36,14 @@ class Rendering:
 
 
 def render(scenes: Sequence[Scene], size: int = 128, *, device: str | torch.device = "cpu") -> Rendering:
-    """Pictures `size` x `size`. A mask holds the pixels of which a solid covers at least half; masks do not overlap."""
+    """Pictures `size` x `size` of at least one scene.
+
+    A mask holds the pixels of which a solid covers at least half; masks do not overlap.
+    """
     device = torch.device(device)
     step = 1 if device.type == "cpu" else _TOGETHER
     with torch.no_grad():
-        parts = [_render_chunk(_Stage.build(scenes[i : i + step], device), size) for i in range(0, len(scenes), step)]
+        parts = [render_together(Stage.build(scenes[i : i + step], device), size) for i in range(0, len(scenes), step)]
     return Rendering(
         image=torch.cat([part.image for part in parts]),
         depth=torch.cat([part.depth for part in parts]),
@@ -47,78 +51,8 @@ def render(scenes: Sequence[Scene], size: int = 128, *, device: str | torch.devi
     )
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """Scenes as tensors. Per scene `[b, ...]`; per solid `[k, ...]`, with `owner` its scene and `slot` its number there."""
-
-    axes: Tensor
-    origin: Tensor
-    shift: Tensor
-    target: Tensor
-    light: Tensor
-    strength: Tensor
-    ambient: Tensor
-    softness: Tensor
-    ground: Tensor
-    background: Tensor
-    gradient: Tensor
-    owner: Tensor
-    slot: Tensor
-    shape: Tensor
-    centre: Tensor
-    radius: Tensor
-    bound: Tensor
-    turn: Tensor
-    colour: Tensor
-    shiny: Tensor
-
-    @classmethod
-    def build(cls, scenes: Sequence[Scene], device: torch.device) -> _Stage:
-        def floats(values: Sequence[object]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
-
-        def indices(values: Sequence[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.long, device=device)
-
-        solids = [(i, j, solid) for i, scene in enumerate(scenes) for j, solid in enumerate(scene.solids)]
-        angles = floats([solid.angle for _, _, solid in solids])
-        return cls(
-            axes=floats([scene.camera.axes() for scene in scenes]),
-            origin=floats([scene.camera.origin() for scene in scenes]),
-            shift=floats([scene.camera.shift for scene in scenes]),
-            target=floats([scene.camera.target for scene in scenes]),
-            light=floats([scene.light.direction() for scene in scenes]),
-            strength=floats([scene.light.strength for scene in scenes]),
-            ambient=floats([scene.light.ambient for scene in scenes]),
-            softness=floats([scene.light.softness for scene in scenes]),
-            ground=_to_linear(floats([scene.ground.colour for scene in scenes])),
-            background=_to_linear(floats([scene.ground.background for scene in scenes])),
-            gradient=floats([scene.ground.gradient for scene in scenes]),
-            owner=indices([i for i, _, _ in solids]),
-            slot=indices([j for _, j, _ in solids]),
-            shape=indices([SHAPES.index(solid.shape) for _, _, solid in solids]),
-            centre=floats([(solid.x, solid.height, solid.z) for _, _, solid in solids]),
-            radius=floats([solid.radius for _, _, solid in solids]),
-            bound=floats([BOUNDS[solid.shape] for _, _, solid in solids]),
-            turn=torch.stack((angles.cos(), angles.sin()), dim=-1),
-            colour=_to_linear(floats([COLOURS[solid.colour] for _, _, solid in solids])),
-            shiny=floats([solid.material == "shiny" for _, _, solid in solids]),
-        )
-
-    def to_local(self, solid: Tensor, vector: Points) -> Points:
-        """A direction of the world in the frame of each solid, in units of its radius."""
-        cos, sin = self.turn[solid].unbind(-1)
-        scale = 1.0 / self.radius[solid]
-        x, y, z = vector
-        return (x * cos - z * sin) * scale, y * scale, (x * sin + z * cos) * scale
-
-    def to_offset(self, solid: Tensor, point: Points) -> Points:
-        """A point of the world relative to the centre of each solid, still in the world's axes."""
-        x, y, z = self.centre[solid].unbind(-1)
-        return point[0] - x, point[1] - y, point[2] - z
-
-
-def _render_chunk(stage: _Stage, size: int) -> Rendering:
+def render_together(stage: Stage, size: int) -> Rendering:
+    """All scenes of `stage` in one go, which is what a GPU wants; `render` is the plain way in."""
     floor, floor_depth = _shade_ground(stage, size)
     b = floor.shape[0]
     rays = _cast_rays(stage, 2 * size)
@@ -129,7 +63,7 @@ def _render_chunk(stage: _Stage, size: int) -> Rendering:
     closest, front = nearest.min(dim=1)
     seen = (reach < torch.inf) & (front[owner, ray] == slot)
     reach, solid, ray, owner = reach[seen], solid[seen], ray[seen], owner[seen]
-    facing = (normal[0][seen], normal[1][seen], normal[2][seen])
+    facing = _take(normal, seen)
     colour = torch.zeros(b, 4 * size * size, 3, device=reach.device)
     colour[owner, ray] = _shade_solids(stage, reach, facing, solid, (rays[0][owner, ray], rays[1][owner, ray], rays[2][owner, ray]))
 
@@ -142,14 +76,13 @@ def _render_chunk(stage: _Stage, size: int) -> Rendering:
     counts = reduce(covered, "b k (h i w j) -> b k h w", "sum", h=size, i=2, w=size, j=2)
     most, which = counts.max(dim=1, keepdim=True)
     masks = (torch.arange(_SLOTS, device=hit.device).view(1, -1, 1, 1) == which) & (most >= 2)
-    forward = stage.axes[:, 2]
-    along = sum(rays[k] * forward[:, k : k + 1] for k in range(3))
+    along = _dot(rays, stage.axes[:, None, 2])
     inner = reduce(closest * along, "b (h i w j) -> b 1 h w", "min", h=size, i=2, w=size, j=2)
     depth = torch.where(most >= 2, inner, floor_depth).clamp(max=FAR)
     return Rendering(image=image * 2.0 - 1.0, depth=depth, masks=masks)
 
 
-def _cast_rays(stage: _Stage, size: int) -> Points:
+def _cast_rays(stage: Stage, size: int) -> Points:
     """Unit directions through the middles of a `size` x `size` grid of pixels, three tensors `[b, size * size]`."""
     steps = (torch.arange(size, device=stage.axes.device, dtype=torch.float32) + 0.5) * (2.0 / size) - 1.0
     across = ((steps - stage.shift[:, :1]) * HALF_FRAME)[:, None, :].expand(-1, size, -1)
@@ -160,10 +93,10 @@ def _cast_rays(stage: _Stage, size: int) -> Points:
     return x.flatten(1), y.flatten(1), z.flatten(1)
 
 
-def _meet(stage: _Stage, rays: Points) -> tuple[Tensor, Points, Tensor, Tensor]:
+def _meet(stage: Stage, rays: Points) -> tuple[Tensor, Points, Tensor, Tensor]:
     """Meets every solid with the rays of its scene: distance and normal a candidate, and its solid and ray."""
     offset = stage.origin[stage.owner] - stage.centre
-    toward = sum(rays[k][stage.owner] * offset[:, k : k + 1] for k in range(3))
+    toward = _dot(_take(rays, stage.owner), offset[:, None])
     gap = (offset * offset).sum(-1, keepdim=True) - toward * toward
     solid, ray = (gap < (stage.bound * stage.radius)[:, None] ** 2).nonzero(as_tuple=True)
     owner = stage.owner[solid]
@@ -173,15 +106,23 @@ def _meet(stage: _Stage, rays: Points) -> tuple[Tensor, Points, Tensor, Tensor]:
     reach = torch.empty_like(x)
     normal = (torch.empty_like(x), torch.empty_like(x), torch.empty_like(x))
     for shape, chosen in _by_shape(stage, solid):
-        part = tuple(values[chosen] for values in origin), tuple(values[chosen] for values in direction)
-        reach[chosen], facing = intersect(shape, *part)
+        reach[chosen], facing = intersect(shape, _take(origin, chosen), _take(direction, chosen))
         for k in range(3):
             normal[k][chosen] = facing[k]
     cos, sin = stage.turn[solid].unbind(-1)
     return reach, (normal[0] * cos + normal[2] * sin, normal[1], normal[2] * cos - normal[0] * sin), solid, ray
 
 
-def _by_shape(stage: _Stage, solid: Tensor) -> Iterator[tuple[str, Tensor | slice]]:
+def _take(points: Points, chosen: Tensor | slice) -> Points:
+    return points[0][chosen], points[1][chosen], points[2][chosen]
+
+
+def _dot(points: Points, other: Tensor) -> Tensor:
+    """Dot products with vectors `[..., 3]`."""
+    return points[0] * other[..., 0] + points[1] * other[..., 1] + points[2] * other[..., 2]
+
+
+def _by_shape(stage: Stage, solid: Tensor) -> Iterator[tuple[str, Tensor | slice]]:
     """The shapes that occur, each with the places where it does."""
     if stage.shape.numel() == 1:
         yield SHAPES[int(stage.shape)], slice(None)
@@ -193,11 +134,11 @@ def _by_shape(stage: _Stage, solid: Tensor) -> Iterator[tuple[str, Tensor | slic
             yield shape, chosen
 
 
-def _shade_ground(stage: _Stage, size: int) -> tuple[Tensor, Tensor]:
+def _shade_ground(stage: Stage, size: int) -> tuple[Tensor, Tensor]:
     """Linear colour `[b, 3, h, w]` and depth `[b, 1, h, w]` of the plane and of what is behind it, once a pixel."""
     x, y, z = _cast_rays(stage, size)
     origin = stage.origin
-    along = sum(ray * stage.axes[:, 2, k, None] for k, ray in enumerate((x, y, z)))
+    along = _dot((x, y, z), stage.axes[:, None, 2])
     reach = torch.where(y < 0, origin[:, 1:2] / (-y).clamp(min=1e-4), torch.inf).clamp(max=3 * FAR)
     point = (origin[:, 0:1] + reach * x, torch.zeros_like(x), origin[:, 2:3] + reach * z)
     shadow, contact = _dim_ground(stage, point)
@@ -214,18 +155,17 @@ def _shade_ground(stage: _Stage, size: int) -> tuple[Tensor, Tensor]:
     return rearrange(colour, "b c (h w) -> b c h w", h=size), rearrange(depth, "b c (h w) -> b c h w", h=size)
 
 
-def _dim_ground(stage: _Stage, point: Points) -> tuple[Tensor, Tensor]:
+def _dim_ground(stage: Stage, point: Points) -> tuple[Tensor, Tensor]:
     """Parts of the lamp's and of the sky's light that reach points `[b, n]` of the plane."""
     shadow, contact = torch.ones_like(point[0]), torch.ones_like(point[0])
-    places = (point[0][stage.owner], point[1][stage.owner], point[2][stage.owner])
     every = torch.arange(len(stage.owner), device=stage.owner.device)[:, None]
-    away = stage.to_offset(every, places)
+    away = stage.to_offset(every, _take(point, stage.owner))
     near = away[0] * away[0] + away[2] * away[2] < (2.2 * stage.radius[:, None]) ** 2
     solid, spot = near.nonzero(as_tuple=True)
     local = stage.to_local(solid, (away[0][solid, spot], away[1][solid, spot], away[2][solid, spot]))
     gap = torch.empty_like(local[0])
     for shape, chosen in _by_shape(stage, solid):
-        gap[chosen] = measure(shape, (local[0][chosen], local[1][chosen], local[2][chosen]))
+        gap[chosen] = measure(shape, _take(local, chosen))
     rest = (1.0 - gap.clamp(min=0) / 1.2).clamp(min=0)
     _scale(contact, stage, solid, spot, 1.0 - 0.6 * rest * rest)
     solid, spot, part = _cast_shadow(stage, away, every)
@@ -233,7 +173,7 @@ def _dim_ground(stage: _Stage, point: Points) -> tuple[Tensor, Tensor]:
     return shadow, contact
 
 
-def _scale(field: Tensor, stage: _Stage, solid: Tensor, spot: Tensor, part: Tensor) -> None:
+def _scale(field: Tensor, stage: Stage, solid: Tensor, spot: Tensor, part: Tensor) -> None:
     """Multiplies `field[owner, spot]` by `part`, one slot after the other because two solids may share a spot."""
     for slot in range(_SLOTS):
         chosen = (stage.slot[solid] == slot).nonzero().squeeze(-1)
@@ -241,44 +181,51 @@ def _scale(field: Tensor, stage: _Stage, solid: Tensor, spot: Tensor, part: Tens
             field[stage.owner[solid[chosen]], spot[chosen]] *= part[chosen]
 
 
-def _cast_shadow(stage: _Stage, away: Points, solid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _cast_shadow(stage: Stage, away: Points, solid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """How much of the lamp passes solids, from points `away` (from the solid's centre) `[k, n]`: solid, place and part, where dimmed.
 
     The part is 1/2 on the edge of the shadow and falls or rises with (signed distance / way to the lamp / softness).
     """
     lamp = stage.light[stage.owner[solid]]
-    toward = away[0] * lamp[..., 0] + away[1] * lamp[..., 1] + away[2] * lamp[..., 2]
+    toward = _dot(away, lamp)
     square = away[0] * away[0] + away[1] * away[1] + away[2] * away[2]
     soft = stage.softness[stage.owner[solid]]
     reach = stage.bound[solid] * stage.radius[solid]
     wide = reach - toward.clamp(max=0) * soft
-    behind = (square - toward * toward < wide * wide) & (toward < reach) & torch.ones_like(toward, dtype=torch.bool)
+    behind = (square - toward * toward < wide * wide) & (toward < reach)
     row, place = behind.nonzero(as_tuple=True)
     solid = solid.expand_as(behind)[row, place]
     start = stage.to_local(solid, (away[0][row, place], away[1][row, place], away[2][row, place]))
-    step = stage.to_local(solid, tuple(stage.light[stage.owner[solid]].unbind(-1)))
+    x, y, z = stage.light[stage.owner[solid]].unbind(-1)
+    step = stage.to_local(solid, (x, y, z))
     # In units of the radius; the samples span the part of the way inside the bounding sphere.
     radius = stage.radius[solid]
     middle, bound = -toward[row, place] / radius, stage.bound[solid]
     first, last = (middle - bound).clamp(min=0.03), (middle + bound).clamp(min=0.1)
-    spots = (torch.arange(_SHADOW_SAMPLES, device=first.device, dtype=torch.float32) + 0.5) / _SHADOW_SAMPLES
-    ways = first[:, None] + (last - first)[:, None] * spots
-    points = tuple(a[:, None] + ways * (s * radius)[:, None] for a, s in zip(start, step, strict=True))
+    steps = (torch.arange(_SHADOW_SAMPLES, device=first.device, dtype=torch.float32) + 0.5) / _SHADOW_SAMPLES
+    travel = tuple((s * radius)[:, None] for s in step)
     miss = torch.empty_like(first)
     for shape, chosen in _by_shape(stage, solid):
-        gap = measure(shape, (points[0][chosen], points[1][chosen], points[2][chosen]))
-        miss[chosen] = (gap / ways[chosen]).amin(dim=-1)
+        a, b = first[chosen, None], last[chosen, None]
+        for again in range(2):
+            ways = a + (b - a) * steps
+            x, y, z = (p[chosen, None] + ways * t[chosen] for p, t in zip(start, travel, strict=True))
+            least, where = (measure(shape, (x, y, z)) / ways).min(dim=-1, keepdim=True)
+            miss[chosen] = least.squeeze(-1) if again == 0 else torch.minimum(miss[chosen], least.squeeze(-1))
+            # Once more, finely, around the nearest miss: without it edges of shadows show the samples as stripes.
+            middle, spacing = ways.gather(-1, where), (b - a) / _SHADOW_SAMPLES
+            a, b = (middle - spacing).clamp(min=0.03), middle + spacing
     part = (0.5 + 0.5 * miss / stage.softness[stage.owner[solid]]).clamp(0, 1)
     return row, place, part * part * (3.0 - 2.0 * part)
 
 
-def _shade_solids(stage: _Stage, reach: Tensor, normal: Points, solid: Tensor, ray: Points) -> Tensor:
+def _shade_solids(stage: Stage, reach: Tensor, normal: Points, solid: Tensor, ray: Points) -> Tensor:
     """Linear colours `[n, 3]` of points on solids: lamp, sky, ground and, where shiny, what they mirror."""
     owner = stage.owner[solid]
     base, lamp = stage.colour[solid], stage.light[owner]
     origin = stage.origin[owner]
     point = tuple(origin[:, k] + reach * ray[k] for k in range(3))
-    facing = sum(normal[k] * lamp[:, k] for k in range(3))
+    facing = _dot(normal, lamp)
     shadow = _shadow_solids(stage, (point[0], point[1], point[2]), solid)
     # Wrapping the lamp a little around the edge keeps dark sides coloured.
     diffuse = ((facing + 0.25) / 1.25).clamp(min=0) * (0.25 + 0.75 * shadow)
@@ -288,24 +235,37 @@ def _shade_solids(stage: _Stage, reach: Tensor, normal: Points, solid: Tensor, r
     bounce = stage.ground[owner] * (0.10 * (1.0 - normal[1]) * stage.strength[owner])[:, None]
     colour = base * (white[:, None] + bounce)
 
-    toward = sum(normal[k] * ray[k] for k in range(3))
-    mirrored = tuple(ray[k] - 2.0 * toward * normal[k] for k in range(3))
+    return _add_shine(stage, colour, normal, solid, ray, shadow)
+
+
+def _add_shine(stage: Stage, colour: Tensor, normal: Points, solid: Tensor, ray: Points, shadow: Tensor) -> Tensor:
+    """What shiny solids mirror, laid over `colour` `[n, 3]`: the lamp, ground and background, and two tall windows of a room.
+
+    The windows are wide and blurred, so that a flat face, too, shows part of one.
+    """
+    owner, shiny = stage.owner[solid], stage.shiny[solid]
+    lamp = stage.light[owner]
+    toward = normal[0] * ray[0] + normal[1] * ray[1] + normal[2] * ray[2]
+    x, y, z = (ray[k] - 2.0 * toward * normal[k] for k in range(3))
     edge = (1.0 + toward).clamp(0, 1)
-    fresnel = (0.07 + 0.5 * edge * edge * edge * edge) * stage.shiny[solid]
-    upward = (mirrored[1] * 0.8 + 0.35).clamp(0, 1)
-    room = stage.ground[owner] * (0.6 * (1.0 - upward))[:, None] + stage.background[owner] * (1.3 * upward)[:, None]
-    glint = sum(mirrored[k] * lamp[:, k] for k in range(3)).clamp(min=0)
+    fresnel = (0.05 + 0.45 * edge * edge * edge * edge) * shiny
+    upward = (y * 0.8 + 0.35).clamp(0, 1)
+    room = stage.ground[owner] * (0.6 * (1.0 - upward))[:, None] + stage.background[owner] * (1.2 * upward)[:, None]
+
+    # Squared cosine of the angle, seen from above, between what is mirrored and the lamp: 1 at both windows, 0 between them.
+    flat = (x * x + z * z).clamp(min=1e-6)
+    facing = (x * lamp[:, 0] + z * lamp[:, 2]) ** 2 / (flat * (lamp[:, 0] ** 2 + lamp[:, 2] ** 2))
+    pane = ((facing - 0.35) * 1.8).clamp(0, 1) * ((y + 0.85) * 5.0).clamp(0, 1) * ((0.75 - y) * 5.0).clamp(0, 1)
+    glint = _dot((x, y, z), lamp).clamp(min=0)
     broad = glint**4
-    sharp = broad**12
-    shine = stage.shiny[solid] * (0.10 * broad + 0.95 * sharp) * (0.2 + 0.8 * shadow)
+    shine = shiny * (0.09 * pane + (0.05 * broad + 0.95 * broad**12) * (0.2 + 0.8 * shadow))
     return colour * (1.0 - fresnel)[:, None] + room * fresnel[:, None] + shine[:, None]
 
 
-def _shadow_solids(stage: _Stage, point: Points, solid: Tensor) -> Tensor:
+def _shadow_solids(stage: Stage, point: Points, solid: Tensor) -> Tensor:
     """Part of the lamp's light that the other solids of a scene let through to points on `solid`."""
     shadow = torch.ones_like(point[0])
-    others, counts = stage.owner.unique(return_counts=True)
-    if int(counts.max()) == 1:
+    if not bool((stage.slot > 0).any()):
         return shadow
     for other in range(len(stage.owner)):
         chosen = ((stage.owner[solid] == stage.owner[other]) & (solid != other)).nonzero().squeeze(-1)
@@ -316,10 +276,6 @@ def _shadow_solids(stage: _Stage, point: Points, solid: Tensor) -> Tensor:
         _, place, part = _cast_shadow(stage, away, caster)
         shadow[chosen[place]] *= part
     return shadow
-
-
-def _to_linear(colour: Tensor) -> Tensor:
-    return torch.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
 
 
 def _to_srgb(light: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ __all__ = [
 _SCALES: Final = (1.0, 0.78, 0.68)
 _SPREADS: Final = (0.0, 1.7, 2.1)
 _EDGE: Final = 0.97
-_HIDDEN: Final = 0.25
+_HIDDEN: Final = 0.12
 _TRIES: Final = 200
 
 
@@ -122,7 +122,10 @@ def _is_clear(solids: tuple[Solid, ...], camera: Camera) -> bool:
     for solid in solids:
         across, up, scale = camera.to_frame(solid.x, solid.height, solid.z)
         reach = (solid.radius + solid.bound) / 2 * scale
-        if max(abs(across), abs(up)) + reach > _EDGE:
+        points = [camera.to_frame(*corner)[:2] for corner in solid.corners()]
+        edge = 1.03 * solid.radius * scale
+        points = points or [(across - edge, up - edge), (across + edge, up + edge)]
+        if max(max(abs(a), abs(b)) for a, b in points) > _EDGE:
             return False
         discs.append((across, up, reach, scale))
     for i, first in enumerate(solids):

@@ -76,6 +76,16 @@ class Solid:
         """Radius of the sphere about the centre that holds the solid."""
         return self.radius * BOUNDS[self.shape]
 
+    def corners(self) -> list[tuple[float, float, float]]:
+        """Points of the world whose hull is the solid, nearly; none for a sphere, which has no corners."""
+        turns = [self.angle + k * math.pi / (2 if self.shape == "cube" else 8) for k in range(4 if self.shape == "cube" else 16)]
+        if self.shape == "cube":
+            turns = [turn + math.pi / 4 for turn in turns]
+        rings = {"sphere": (), "cube": (0.0, 2 * self.height), "cylinder": (0.0, 2 * self.height), "cone": (0.0,)}[self.shape]
+        reach = self.footprint
+        points = [(self.x + reach * math.sin(turn), level, self.z + reach * math.cos(turn)) for level in rings for turn in turns]
+        return [*points, (self.x, 2 * self.height, self.z)] if self.shape == "cone" else points
+
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:

@@ -5,6 +5,8 @@ Canvases are float32 arrays `[h, w, 3]`, drawn on in place; a stroke's edge is o
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,7 +76,7 @@ def _trace(canvas: Array, path: Array, width: float, ink: Array) -> None:
     if top >= bottom or left >= right:
         return
     cover = np.zeros((bottom - top, right - left), np.float32)
-    for start, end in zip(path[:-1], path[1:], strict=True):
+    for start, end in pairwise(path):
         _cover_segment(cover, start - (top, left), end - (top, left), width)
     window = canvas[top:bottom, left:right]
     window += (ink - window) * cover[..., None]
@@ -134,6 +136,6 @@ def _draw_glyph(rng: np.random.Generator, tall: int, wide: int, pen: float) -> A
     cover = np.zeros((tall, wide), np.float32)
     points = rng.integers(0, 3, (int(rng.integers(3, 6)), 2)) / 2
     places = pen / 2 + points * (np.array((tall, wide)) - pen)
-    for start, end in zip(places[:-1], places[1:], strict=True):
+    for start, end in pairwise(places):
         _cover_segment(cover, start.astype(np.float32), end.astype(np.float32), pen)
     return cover

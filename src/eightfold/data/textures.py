@@ -44,9 +44,7 @@ def to_kind(seed: int, index: int) -> str:
     return _choose_kind(_build_rng(seed, index))
 
 
-def render_textures(
-    seed: int, indices: Sequence[int], size: int = 128, *, device: str | torch.device = "cpu"
-) -> Float[Tensor, "b 3 h w"]:
+def render_textures(seed: int, indices: Sequence[int], size: int = 128, *, device: str | torch.device = "cpu") -> Float[Tensor, "b 3 h w"]:
     """Pictures `size` x `size` in [-1, 1]. A picture depends on `seed`, its index and `size` only, not on its company or the device."""
     pictures = [_draw(seed, index, size) for index in indices]
     images = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.float32)
@@ -135,7 +133,8 @@ def _draw_gradient(rng: np.random.Generator, size: int, palette: Array) -> Array
 def _draw_paper(rng: np.random.Generator, size: int) -> Array:
     """Light or dark paper, plain or a little uneven."""
     dark = rng.random() < 0.25
-    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.15 if not dark else 0.5), rng.uniform(0.02, 0.25) if dark else rng.uniform(0.8, 1))
+    value = rng.uniform(0.02, 0.25) if dark else rng.uniform(0.8, 1.0)
+    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.5 if dark else 0.15), value)
     canvas = np.broadcast_to(np.array(colour, np.float32), (size, size, 3)).copy()
     if rng.random() < 0.4:
         canvas += np.float32(rng.uniform(0.01, 0.05)) * _draw_field(rng, size, 1.2)
@@ -143,9 +142,8 @@ def _draw_paper(rng: np.random.Generator, size: int) -> Array:
 
 
 def _build_grid(size: int) -> tuple[Array, Array]:
-    steps = ((np.arange(size, dtype=np.float32) + 0.5) / size) * 2 - 1
-    down, across = np.meshgrid(steps, steps, indexing="ij")
-    return down, across
+    steps: Array = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)) * np.float32(2) - np.float32(1)
+    return np.repeat(steps[:, None], size, axis=1), np.repeat(steps[None], size, axis=0)
 
 
 def _draw_leaves(rng: np.random.Generator, canvas: Array, palette: Array, *, cover: bool) -> Array:
@@ -187,10 +185,8 @@ def _draw_leaf(rng: np.random.Generator, canvas: Array, weave: Array, palette: A
     cos, sin = np.cos(angle), np.sin(angle)
     u, v = across * cos + down * sin, down * cos - across * sin
     slim = np.float32(1.0) if random[3] < 0.4 else np.float32(0.25) + np.float32(0.75) * random[4]
-    if is_round:
-        gap = (np.sqrt(u * u + np.square(v / slim)) - radius) * slim
-    else:
-        gap = np.maximum(np.abs(u) - radius, np.abs(v) - radius * slim)
+    disc, block = np.sqrt(u * u + np.square(v / slim)) - radius, np.maximum(np.abs(u) - radius, np.abs(v) - radius * slim)
+    gap = disc * slim if is_round else block
     cover = (np.float32(0.5) - gap / np.float32(edge)).clip(0, 1)[..., None]
     colour = palette[int(random[5] * len(palette))] * (np.float32(0.75) + np.float32(0.5) * random[6])
     paint: Array = colour

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.formats import read_safetensors_header
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from .generate import GenerationStep
 
 EMBEDDED = {"pocket": "pocket.safetensors"}  # name -> file in the package's `pocket` folder
-PARTS = ("autoencoder.", "denoiser.", "text.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class Model:
     placement: Placement
     fingerprint: str
     source: str
+
+    @torch.no_grad()
+    def encode_text(self, prompt: str) -> Float[Tensor, "1 n d"]:
+        """The prompt as tokens for the denoiser; unknown words count as one word without a meaning."""
+        return self.text(self.words.to_numbers([prompt]).to(self.placement.device))
 
     def generate(self, request: Request) -> Iterator[GenerationStep]:
         """Yield after every step; the last one carries all pictures. See `pipelines.generate`."""
@@ -67,7 +73,7 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
     """
     path, placement = to_path(name), choose_placement(device, dtype)
     header, metadata = read_safetensors_header(path)
-    shapes = {key.removeprefix("denoiser."): info.shape for key, info in header.items() if key.startswith("denoiser.") or "." not in PARTS}
+    shapes = {key.removeprefix("denoiser."): info.shape for key, info in header.items() if not key.startswith(("autoencoder.", "text."))}
     family = identify(shapes, FAMILIES, source=str(path), declared=metadata.get("eightfold.family"))
     if family.text is None or not any(key.startswith("text.") for key in header):
         raise CheckpointError(
@@ -91,6 +97,11 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
         fingerprint=metadata.get("eightfold.fingerprint") or fingerprint(read_tensors(path)),
         source=str(path),
     )
+
+
+def load_model_codec(name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Codec:
+    """The autoencoder alone: that of a model, or the file `vae`."""
+    return load_codec(to_path(name) if vae is None else vae, placement=choose_placement(device, dtype))
 
 
 def require_space(codec: Codec, family: Family, source: str) -> None:

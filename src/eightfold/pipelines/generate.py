@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ..codec.pixels import Picture
 from ..core.errors import EightfoldError
@@ -17,9 +17,17 @@ from ..core.versions import read_versions
 from ..diffusion.grid import build_grid
 from ..diffusion.guidance import ClassifierFree
 from ..diffusion.predict import to_clean
-from ..diffusion.samplers import Denoise, Moment, build_sampler
+from ..diffusion.samplers import Denoise, Moment, Sampler, build_sampler
 from .bundle import Model
 from .request import Plan, Request, to_plan
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the denoiser is told: the prompt, and for guidance what to lead away from."""
+
+    positive: Float[Tensor, "1 n d"]
+    negative: Float[Tensor, "1 n d"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +44,20 @@ class GenerationStep:
     model: Model
     plan: Plan
 
+    @property
+    def is_last(self) -> bool:
+        """Whether this step finished a picture: the last of `images`."""
+        return self.moment.next_t == 0
+
     def preview(self) -> Picture:
         """The picture that the denoiser expects at this step."""
-        return decode(self.model, self.clean, self.plan, self.plan.seed)
+        return decode(self.model, self.clean, self.plan, self.seed)
 
 
-def generate(model: Model, request: Request) -> Iterator[GenerationStep]:
+def generate(model: Model, request: Request, *, tokens: Tokens | None = None) -> Iterator[GenerationStep]:
     """Make the request's pictures one after the other, yielding after every step.
 
-    Everything that can be wrong with the request is raised before the first step.
+    Everything that can be wrong with the request is raised before the first step. `tokens` stand in for those of the prompts.
     """
     plan = to_plan(request, model.family)
     if not request.ignore_unknown:
@@ -52,19 +65,23 @@ def generate(model: Model, request: Request) -> Iterator[GenerationStep]:
             model.words.check(prompt)
     times = build_grid(plan.grid, model.family.process, plan.steps)
     sampler = build_sampler(plan.sampler, eta=plan.eta)
-    denoise = build_denoise(model, plan)
-    return run(model, plan, times, sampler, denoise)
+    return run(model, plan, times, sampler, tokens or encode_prompts(model, plan))
 
 
-def run(model: Model, plan: Plan, times, sampler, denoise: Denoise) -> Iterator[GenerationStep]:
+def encode_prompts(model: Model, plan: Plan) -> Tokens:
+    """The prompt's tokens, and where guidance asks for them the negative prompt's."""
+    positive = model.encode_text(plan.prompt)
+    return Tokens(positive, model.encode_text(plan.negative) if ClassifierFree(plan.guidance).needs_negative else None)
+
+
+def run(model: Model, plan: Plan, times: Sequence[float], sampler: Sampler, tokens: Tokens) -> Iterator[GenerationStep]:
     images: tuple[Picture, ...] = ()
     moves = len(times) - 1
+    denoise = build_denoise(model, plan, tokens)
     for index in range(plan.count):
-        generator = build_generator(plan.seed + index)
-        start = draw_latent_noise(model, plan, generator)
-        steps = sampler(denoise, start, model.family.process, times, lambda _: draw_latent_noise(model, plan, generator))
-        for step in steps:
-            if step.moment.index == moves - 1:
+        noise = NoiseStream(model, plan, plan.seed + index)
+        for step in sampler(denoise, noise.draw(), model.family.process, times, noise):
+            if step.moment.next_t == 0:
                 images = (*images, decode(model, step.noisy, plan, plan.seed + index))
             yield GenerationStep(
                 number=index * moves + step.moment.index + 1,
@@ -79,29 +96,32 @@ def run(model: Model, plan: Plan, times, sampler, denoise: Denoise) -> Iterator[
             )
 
 
-def to_latent_shape(model: Model, plan: Plan) -> tuple[int, int, int, int]:
-    """The latent of a padded picture: sides rounded up to the downscale."""
-    down = model.codec.space.downscale
-    return 1, model.codec.space.channels, -(-plan.height // down), -(-plan.width // down)
+class NoiseStream:
+    """The noise of one picture: everything it needs comes from one generator, drawn on the CPU in float32, so that a seed means the same everywhere."""
+
+    def __init__(self, model: Model, plan: Plan, seed: int) -> None:
+        down = model.codec.space.downscale
+        self.shape = (1, model.codec.space.channels, -(-plan.height // down), -(-plan.width // down))
+        self.generator = build_generator(seed)
+        self.device = model.placement.device
+
+    def draw(self) -> Float[Tensor, "1 c h w"]:
+        return draw_noise(self.shape, self.generator).to(self.device)
+
+    def __call__(self, moment: Moment) -> Float[Tensor, "1 c h w"]:
+        return self.draw()
 
 
-def draw_latent_noise(model: Model, plan: Plan, generator: Generator) -> Tensor:
-    """Drawn on the CPU in float32, so that a seed means the same everywhere."""
-    return draw_noise(to_latent_shape(model, plan), generator).to(model.placement.device)
-
-
-def build_denoise(model: Model, plan: Plan) -> Denoise:
+def build_denoise(model: Model, plan: Plan, tokens: Tokens) -> Denoise:
     """noisy at a moment -> clean, guided: what samplers call. The state stays float32; the network runs in its own dtype."""
     guidance = ClassifierFree(plan.guidance)
-    prompts = [plan.prompt, plan.negative] if guidance.needs_negative else [plan.prompt]
     process, dtype = model.family.process, model.placement.dtype
-    with torch.no_grad():
-        tokens = model.text(model.words.to_numbers(prompts).to(model.placement.device))
+    both = tokens.positive if tokens.negative is None else torch.cat([tokens.positive, tokens.negative])
 
     def denoise(noisy: Tensor, moment: Moment) -> Tensor:
-        timestep = torch.full((len(prompts),), process.timestep(moment.t), device=noisy.device)
-        output = model.denoiser(noisy.to(dtype).expand(len(prompts), -1, -1, -1), timestep, tokens).float()
-        if guidance.needs_negative:
+        timestep = torch.full((len(both),), process.timestep(moment.t), device=noisy.device)
+        output = model.denoiser(noisy.to(dtype).expand(len(both), -1, -1, -1), timestep, both).float()
+        if tokens.negative is not None:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
         if not bool(torch.isfinite(clean).all()):

@@ -1,0 +1,5 @@
+"""`python -m eightfold` is the command line."""
+
+from .cli.main import main
+
+main()

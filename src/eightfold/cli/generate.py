@@ -1,0 +1,165 @@
+"""eightfold generate: pictures from prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ..core.errors import RequestError
+from ..core.files import refuse_existing
+from ..core.progress import Progress
+from .console import Outcome, show_progress
+from .options import Choice, Output, to_slug
+
+if TYPE_CHECKING:
+    from ..codec.pixels import Picture
+    from ..pipelines.bundle import Model
+    from ..pipelines.request import Request
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How pictures are made; what is left out is chosen by the model.
+
+    Parameters
+    ----------
+    negative
+        What to lead away from.
+    size
+        WIDTHxHEIGHT in pixels.
+    steps
+        Steps of the sampler.
+    sampler
+        ddpm, ddim, euler, euler-ancestral, heun or dpm++2m.
+    grid
+        The times of the steps: uniform, trailing or karras.
+    guidance
+        How closely to follow the prompt; 1 is none.
+    eta
+        DDIM's share of fresh noise, 0 to 1.
+    seed
+        Seed of the first picture; picture i has seed + i.
+    count
+        Pictures a prompt.
+    ignore_unknown
+        Pass by words that the model does not know.
+    """
+
+    negative: str = ""
+    size: str | None = None
+    steps: int | None = None
+    sampler: str | None = None
+    grid: str | None = None
+    guidance: float | None = None
+    eta: float = 0.0
+    seed: int = 0
+    count: int = 1
+    ignore_unknown: Annotated[bool, Parameter(negative="")] = False
+
+    def to_request(self, prompt: str) -> Request:
+        from ..pipelines.request import Request, to_size
+
+        return Request(
+            prompt=prompt,
+            negative=self.negative,
+            size=None if self.size is None else to_size(self.size),
+            steps=self.steps,
+            sampler=self.sampler,
+            grid=self.grid,
+            guidance=self.guidance,
+            eta=self.eta,
+            seed=self.seed,
+            count=self.count,
+            ignore_unknown=self.ignore_unknown,
+        )
+
+
+def generate(
+    *prompt: str,
+    prompts: Path | None = None,
+    film: Path | None = None,
+    sampling: Sampling = Sampling(),
+    choice: Choice = Choice(),
+    output: Output = Output(),
+) -> int:
+    """Pictures from text: each PROMPT is one prompt.
+
+    Parameters
+    ----------
+    prompt
+        What to show, such as "a red cube".
+    prompts
+        A text file with one prompt a line.
+    film
+        Also save how each picture came about: a strip (.png) or an animation (.gif, .webp) of the clean estimate at every step.
+    """
+    texts = [*prompt, *(read_prompts(prompts) if prompts else [])]
+    if not texts:
+        raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
+    requests = [sampling.to_request(text) for text in texts]
+    names = [f"{to_slug(text)}-{sampling.seed + index}.png" for text in texts for index in range(max(sampling.count, 0))]
+    paths = iter(output.to_paths(names))
+    if film is not None:
+        refuse_existing(film, overwrite=output.overwrite)
+    from ..pipelines.bundle import load
+
+    model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+    runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
+    outcome = Outcome()
+    strips: list[list[Picture]] = []
+    done = 0
+    total = sum(request.count for request in requests)
+    with show_progress() as update:
+        for run, request in zip(runs, requests, strict=True):
+            for step in run:
+                update(Progress(task=f"picture {min(done + 1, total)} of {total}", number=step.number, total=step.total))
+                if film is not None:
+                    if (step.number - 1) % (step.total // request.count) == 0:
+                        strips.append([])
+                    strips[-1].append(step.preview())
+                for picture in step.images[-1:] if step.is_last else ():
+                    path = next(paths)
+                    picture.save(path, overwrite=output.overwrite)
+                    done += 1
+                    outcome.add({"prompt": request.prompt, "seed": step.seed, "path": str(path), **to_placement(model)}, str(path), as_json=output.json)
+    if film is not None:
+        write_film(film, strips, overwrite=output.overwrite)
+        outcome.add({"film": str(film)}, str(film), as_json=output.json)
+    return outcome.finish(as_json=output.json)
+
+
+def to_placement(model: Model) -> dict[str, Any]:
+    place = model.placement
+    return {"device": str(place.device), "dtype": str(place.dtype).removeprefix("torch."), "reason": place.reason}
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt a line; blank lines are passed by."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}", hint="--prompts names a text file with one prompt a line") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{path} is not text", hint="--prompts names a UTF-8 text file with one prompt a line") from None
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise RequestError(f"{path} has no prompts in it", hint="write one prompt a line")
+    return texts
+
+
+def write_film(path: Path, strips: list[list[Picture]], *, overwrite: bool) -> None:
+    """A strip a picture, or one animation with the pictures side by side."""
+    from ..codec.pixels import write_animation, write_picture
+    from ..pipelines.sheet import to_row, to_sheet
+
+    metadata = strips[0][-1].metadata
+    if path.suffix.lower() in (".gif", ".webp"):
+        frames = [to_row([picture.image for picture in moment]) for moment in zip(*strips, strict=True)]
+        write_animation(path, frames, milliseconds=120, metadata=metadata, overwrite=overwrite)
+    else:
+        sheet = to_sheet([picture.image for strip in strips for picture in strip], columns=len(strips[0]))
+        write_picture(path, sheet, metadata=metadata, overwrite=overwrite)

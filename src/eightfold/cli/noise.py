@@ -1,0 +1,56 @@
+"""eightfold noise: what forward diffusion does to a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.errors import RequestError
+from .console import Outcome, track
+from .options import Choice, Output
+from .transcode import load_codec
+
+
+def noise(
+    image: Path,
+    *,
+    at: str = "0.2,0.5,0.8",
+    seed: int = 0,
+    choice: Choice = Choice(),
+    output: Output = Output(),
+) -> int:
+    """A picture with noise mixed into its latent, decoded: a strip of several times.
+
+    Parameters
+    ----------
+    image
+        The picture.
+    at
+        Times from 0 (clean) to 1 (noise), separated by commas.
+    seed
+        Of the noise.
+    """
+    times = to_times(at)
+    (path,) = output.to_paths([f"{image.stem}.noise.png"])
+    codec, outcome = load_codec(choice), Outcome()
+    from ..codec.pixels import read_picture, write_picture
+    from ..pipelines.sheet import to_sheet
+    from ..pipelines.transcode import diffuse, find_process
+
+    process = find_process(codec.space)
+    pictures = list(track("noise", diffuse(codec, process, image, times, seed=seed), len(times)))
+    images = [read_picture(image).image, *(picture.image for picture in pictures)]
+    labels = ["original", *(f"t = {t:g}, signal {process.alpha(t):.2f}, noise {process.sigma(t):.2f}" for t in times)]
+    write_picture(path, to_sheet(images, columns=len(images), labels=labels), metadata=pictures[0].metadata, overwrite=output.overwrite)
+    outcome.add({"source": str(image), "path": str(path), "at": times}, str(path), as_json=output.json)
+    return outcome.finish(as_json=output.json)
+
+
+def to_times(text: str) -> list[float]:
+    try:
+        times = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"--at {text!r} is not a list of numbers", hint="--at 0.2,0.5,0.8") from None
+    wrong = [t for t in times if not 0 <= t <= 1]
+    if wrong:
+        raise RequestError(f"--at {wrong[0]:g}: expected times from 0 (clean) to 1 (noise)", hint="--at 0.2,0.5,0.8")
+    return times

@@ -1,0 +1,86 @@
+"""eightfold train: the two stages of a latent diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from ..core.progress import Progress
+from .console import DONE, say, say_json, show_progress
+
+app = App(name="train", help="Train an autoencoder or a denoiser from a configuration file.")
+
+
+@app.command
+def autoencoder(
+    config: Path,
+    *,
+    out: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Train an autoencoder on rendered scenes and textures; writes autoencoder.safetensors.
+
+    Parameters
+    ----------
+    config
+        A TOML file such as configs/pocket-autoencoder.toml.
+    out
+        The run's folder: pictures, checkpoints, log and result. By default runs/NAME-OF-CONFIG.
+    resume
+        Go on from the last checkpoint; the numbers are those of a run that was never interrupted.
+    json
+        Print the last figures as JSON.
+    """
+    from ..core.config import read_toml
+    from ..training.autoencoder import WEIGHTS, train_autoencoder
+    from ..training.config import AutoencoderConfig
+
+    folder = out or Path("runs") / config.stem
+    return follow(train_autoencoder(read_toml(config, AutoencoderConfig), folder, resume=resume), folder / WEIGHTS, as_json=json)
+
+
+@app.command
+def denoiser(
+    config: Path,
+    *,
+    out: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Train a denoiser and its text encoder on cached latents; writes model.safetensors, a whole model in one file.
+
+    Parameters
+    ----------
+    config
+        A TOML file such as configs/pocket-denoiser.toml.
+    out
+        The run's folder: pictures, latents, checkpoints, log and result. By default runs/NAME-OF-CONFIG.
+    resume
+        Go on from the last checkpoint; the numbers are those of a run that was never interrupted.
+    json
+        Print the last figures as JSON.
+    """
+    from ..core.config import read_toml
+    from ..training.config import DenoiserConfig
+    from ..training.denoiser import WEIGHTS, train_denoiser
+
+    folder = out or Path("runs") / config.stem
+    return follow(train_denoiser(read_toml(config, DenoiserConfig), folder, resume=resume), folder / WEIGHTS, as_json=json)
+
+
+def follow(run: Iterator[Progress], result: Path, *, as_json: bool) -> int:
+    last: Progress | None = None
+    with show_progress() as update:
+        for progress in run:
+            update(progress)
+            last = progress if progress.task == "training" else last
+    figures = last.figures if last else {}
+    if as_json:
+        say_json({"path": str(result), "steps": last.number if last else 0, **figures})
+    else:
+        say(f"{result}  " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    return DONE

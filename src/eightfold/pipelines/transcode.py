@@ -1,0 +1,78 @@
+"""Pictures through latent space: there and back, partly into noise, and from one to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..codec.codec import Codec
+from ..codec.latentfile import Latent
+from ..codec.pixels import Picture, read_picture
+from ..core.errors import RequestError
+from ..core.rng import build_generator, draw_noise
+from ..diffusion.predict import add_noise
+from ..families.catalog import FAMILIES
+from ..metrics.pixels import psnr, ssim
+from ..specs.process import Process
+from ..specs.space import Reading, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roundtrip:
+    """A picture, its latent, what came back, and how near that is: PSNR in dB, SSIM up to 1, both on 8-bit sRGB."""
+
+    original: Picture
+    latent: Latent
+    decoded: Picture
+    psnr: float
+    ssim: float
+
+
+def roundtrip(codec: Codec, path: str | Path, *, reading: Reading | None = None, seed: int = 0) -> Roundtrip:
+    """Encode and decode one picture and measure the loss."""
+    original = read_picture(path)
+    latent = codec.encode(original, reading=reading, seed=seed)
+    decoded = codec.decode(latent)
+    return Roundtrip(
+        original=original,
+        latent=latent,
+        decoded=decoded,
+        psnr=psnr(original.image, decoded.image),
+        ssim=ssim(original.image, decoded.image),
+    )
+
+
+def diffuse(codec: Codec, process: Process, path: str | Path, times: Sequence[float], *, seed: int = 0) -> Iterator[Picture]:
+    """The picture's latent with the noise of each time mixed in, decoded: forward diffusion made visible. The noise is the same at every time."""
+    for t in times:
+        if not 0 <= t <= 1:
+            raise RequestError(f"time {t}: expected 0 (clean) to 1 (noise)", hint="--at 0.2,0.5,0.8")
+    latent = codec.encode(read_picture(path))
+    clean = codec.normalise(latent.raw.to(codec.device))
+    noise = draw_noise(tuple(clean.shape), build_generator(seed)).to(codec.device)
+    for t in times:
+        yield codec.decode_as(codec.denormalise(add_noise(clean, noise, process.alpha(t), process.sigma(t))), latent)
+
+
+def find_process(space: Space) -> Process:
+    """The process of the families that live in `space`."""
+    return next(family.process for family in FAMILIES if family.space.name == space.name)
+
+
+def slerp(start: Float[Tensor, "*s"], end: Float[Tensor, "*s"], share: float) -> Float[Tensor, "*s"]:
+    """Along the great circle from `start` (share 0) to `end` (share 1), each taken as one long vector; straight where they are parallel.
+
+    Between two draws of high-dimensional noise the middle keeps their length, which a straight line would not.
+    """
+    norms = start.norm() * end.norm()
+    cosine = (start * end).sum() / norms if norms > 0 else torch.ones(())
+    angle = torch.acos(cosine.clamp(-1, 1))
+    sine = torch.sin(angle)
+    if sine.abs() < 1e-4:
+        return (1 - share) * start + share * end
+    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / sine
