@@ -156,6 +156,7 @@ def test_captions_tell_the_factors(seed: int, index: int, counts: tuple[float, f
         assert said.get("material", solid.material) == solid.material
     if "grey" in scene.caption.split():
         assert max(scene.ground.colour) - min(scene.ground.colour) < 0.03
+        assert max(scene.ground.colour) < 0.8
 
 
 def test_every_caption_word_is_used_and_details_only_sometimes() -> None:

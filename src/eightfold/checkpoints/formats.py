@@ -1,97 +1,143 @@
-"""Reading the header of a weight file: names, shapes and types, no values, and no torch.
-
-A safetensors file is a little-endian 64-bit length, that many bytes of JSON, and the bytes of the tensors.
-Everything the header claims is checked against the size of the file before anybody relies on it.
-"""
+"""What is in a weight file, from its header alone, and what a file is that is not one. Nothing here executes or loads the content."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import CheckpointError
 
-LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 BITS = {
-    **{"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4, "C64": 64},
-    **{"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8},
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
 }
-FOREIGN = (
+LOOKS = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
     (b"RIFF", "a WebP picture"),
+    (b"PK\x03\x04", "a zip archive, as torch.save writes them (.ckpt, .pt, .bin)"),
+    (b"\x80\x02", "a Python pickle (.ckpt, .pt, .bin)"),
     (b"GGUF", "a GGUF file"),
-    (b"PK\x03\x04", "a zip archive, such as a .ckpt or .pt of torch"),
-    (b"\x80\x02", "a pickle, which is not opened because it can run code"),
-    (b"version https://git-lfs", "a Git LFS pointer: the real file was not fetched"),
-    (b"<", "a web page or XML"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
 )
+AGAIN = "the download or copy was cut short: fetch the file again"
+DAMAGED = "the file is damaged: fetch it again"
+EXPECTED = "weights are read from .safetensors files"
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """Type and shape of one stored tensor."""
+class TensorInfo(NamedTuple):
+    """`dtype` as the format spells it, such as F32 or BF16."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
-def read_safetensors_header(path: str | Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """Tensor infos by name, and the metadata. Raises CheckpointError for a missing, truncated or foreign file."""
+class Header(NamedTuple):
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+
+
+def read_safetensors_header(path: str | Path) -> Header:
+    """Names, types and shapes of the tensors in a safetensors file, and its metadata; no tensor is read.
+
+    The header is checked in full: every tensor lies where its type and shape say, side by side, up to the end of the file.
+    Raises CheckpointError for anything else, naming what the file looks like.
+    """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(32)
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder", hint="name the .safetensors file in it")
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file", hint=EXPECTED)
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            start = file.read(64)
             length = int.from_bytes(start[:8], "little")
-            if size < 10 or not 2 <= length <= min(size - 8, LONGEST_HEADER) or start[8:9] != b"{":
-                raise CheckpointError(describe_foreign(path, start, size, length), hint="a safetensors file is needed; `eightfold info FILE` says what a file is")
+            if size < 8 or not 2 <= length <= LONGEST_HEADER or start[8:9] not in (b"", b"{"):
+                refuse_foreign(path, start)
+            if 8 + length > size:
+                raise CheckpointError(f"{path} is truncated: its header takes {length} bytes, the file has {size}", hint=AGAIN)
             file.seek(8)
-            table = json.loads(file.read(length))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", hint="check the file's name") from None
-    except ValueError:
-        raise CheckpointError(f"{path}: its header is damaged", hint="the file may be truncated: fetch it again") from None
+            text = file.read(length)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"cannot read {path}: {reason}", hint="check the path; weights are .safetensors files") from None
+    return check_header(path, parse_header(path, text), size - 8 - length)
+
+
+def refuse_foreign(path: Path, start: bytes) -> NoReturn:
+    if not start:
+        raise CheckpointError(f"{path} is empty", hint=AGAIN)
+    look = next((name for magic, name in LOOKS if start.startswith(magic)), "")
+    if not look and start.startswith(b"\x80"):
+        look = "a Python pickle (.ckpt, .pt, .bin)"
+    if not look:
+        text = all(byte in b"\t\n\r" or byte >= 32 for byte in start)
+        look = "a text file" if text else "something else"
+    raise CheckpointError(f"{path} is not a safetensors file; it looks like {look}", hint=EXPECTED)
+
+
+def parse_header(path: Path, text: bytes) -> dict[str, Any]:
+    def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise ValueError("a name is there twice")
+        return table
+
+    try:
+        table = json.loads(text, object_pairs_hook=refuse_twice)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: its header is not JSON ({error})", hint=EXPECTED) from None
     if not isinstance(table, dict):
-        raise CheckpointError(f"{path}: its header is not a table of tensors", hint="the file may be damaged: fetch it again")
-    metadata = table.pop("__metadata__", None) or {}
+        raise CheckpointError(f"{path} is not a safetensors file: its header is no table", hint=EXPECTED)
+    return table
+
+
+def check_header(path: Path, table: dict[str, Any], size: int) -> Header:
+    """`size` is the number of bytes behind the header."""
+    metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise CheckpointError(f"{path}: its metadata are not texts", hint="the file was written by a faulty program")
-    return read_table(path, table, size - 8 - length), metadata
-
-
-def read_table(path: Path, table: dict[str, Any], room: int) -> dict[str, TensorInfo]:
-    """Check every entry: a known type, a sane shape, and bytes that are its own and inside the file."""
-    infos: dict[str, TensorInfo] = {}
+        raise CheckpointError(f"{path}: its metadata are not texts", hint=EXPECTED)
+    tensors: dict[str, TensorInfo] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in table.items():
-        try:
-            dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            sound = all(isinstance(side, int) and side >= 0 for side in (*shape, begin, end)) and dtype in BITS
-        except (TypeError, KeyError, ValueError):
-            sound, dtype, shape, begin, end = False, "", (), 0, 0
-        if not sound or end - begin != -(-prod(shape) * BITS[dtype] // 8):
-            raise CheckpointError(f"{path}: the entry of tensor {name!r} is damaged", hint="the file may be damaged: fetch it again")
-        if end > room:
-            raise CheckpointError(f"{path} is truncated: tensor {name!r} ends {end - room} bytes past the end of the file", hint="fetch the file again")
-        infos[name] = TensorInfo(dtype, shape)
+        info, begin, end = check_entry(path, name, entry)
+        tensors[name] = info
         spans.append((begin, end, name))
-    spans.sort()
-    for (_, end, name), (begin, _, other) in zip(spans, spans[1:], strict=False):
-        if begin < end:
-            raise CheckpointError(f"{path}: tensors {name!r} and {other!r} share bytes", hint="the file is damaged or forged: do not use it")
-    return infos
+    reached = 0
+    for begin, end, name in sorted(spans):
+        if begin != reached:
+            raise CheckpointError(f"{path}: tensor {name} begins at byte {begin}, expected {reached}", hint=DAMAGED)
+        reached = end
+    if reached > size:
+        raise CheckpointError(f"{path} is truncated: its tensors take {reached} bytes, the file has {size}", hint=AGAIN)
+    if reached < size:
+        raise CheckpointError(f"{path}: {size - reached} bytes behind its last tensor", hint=DAMAGED)
+    return Header(tensors, metadata)
 
 
-def describe_foreign(path: Path, start: bytes, size: int, length: int) -> str:
-    if not size:
-        return f"{path} is empty"
-    for signature, what in FOREIGN:
-        if start.startswith(signature):
-            return f"{path} is not a weight file but {what}"
-    if start[8:9] == b"{" and length > size - 8:
-        return f"{path} is truncated: it has {size} bytes and its header alone should have {length}"
-    return f"{path} is not a safetensors file"
+def check_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise CheckpointError(f"{path}: the entry of tensor {name} lacks its type, shape or place", hint=EXPECTED) from None
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise CheckpointError(f"{path}: tensor {name} has the unknown type {dtype!r}", hint=f"known: {', '.join(BITS)}")
+    if not isinstance(shape, list) or not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise CheckpointError(f"{path}: tensor {name} has the shape {shape} at bytes {begin} to {end}", hint=DAMAGED)
+    bits = prod(shape) * BITS[dtype]
+    if bits != 8 * (end - begin):
+        raise CheckpointError(f"{path}: tensor {name} {dtype}{shape} needs {bits // 8} bytes, has {end - begin}", hint=DAMAGED)
+    return TensorInfo(dtype, tuple(shape)), begin, end

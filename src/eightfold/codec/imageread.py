@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -44,7 +44,7 @@ class Decoded:
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: str | Path) -> Generator[Image.Image, None, None]:
     """The file as an image whose header alone is read; whatever goes wrong in the block with its pixels is an ImageError."""
     path = Path(path)
     require_file(path)
@@ -84,8 +84,8 @@ def require_file(path: Path) -> None:
 
 def require_size(path: Path, width: int, height: int) -> None:
     if width * height > LIMIT:
-        million = width * height / 1e6
-        raise ImageError(f"{path} is {width}x{height}, {million:.0f} million pixels; the limit is {LIMIT / 1e6:.0f}", hint="scale it down or cut it first")
+        size = f"{width}x{height}, {width * height / 1e6:.0f} million pixels"
+        raise ImageError(f"{path} is {size}; the limit is {LIMIT / 1e6:.0f} million", hint="scale it down or cut it first")
 
 
 def to_line(error: BaseException) -> str:
@@ -128,7 +128,8 @@ def read_depth(path: Path, image: Image.Image) -> int:
         bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
         return max(8, *bits) if isinstance(bits, tuple) else max(8, bits)
     if image.format == "PPM":
-        maximum = image.tile[0].args[-1] if image.tile and isinstance(image.tile[0].args, tuple) else 255
+        args = image.tile[0].args  # type: ignore[attr-defined]
+        maximum = args[-1] if isinstance(args, tuple) else 255
         return 16 if image.mode == "I" or (isinstance(maximum, int) and maximum > 255) else 8
     return 16 if image.mode.startswith("I;16") else 8
 
@@ -164,7 +165,8 @@ def split_alpha(image: Image.Image, depth: int) -> tuple[Image.Image, np.ndarray
 
 def to_grey(path: Path, image: Image.Image, depth: int) -> np.ndarray:
     if image.mode == "F" or depth > 16:
-        raise ImageError(f"{path} has {depth}-bit {image.mode} pixels, whose range is not known", hint="save it with 8 or 16 bits a channel")
+        kind = "fractional" if image.mode == "F" else f"{depth}-bit"
+        raise ImageError(f"{path} has {kind} pixels, whose range is not known", hint="save it with 8 or 16 bits a channel")
     return np.asarray(image).astype(np.float32) / (2**depth - 1)
 
 
@@ -176,7 +178,7 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
 
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        mode = PROFILE_MODES[profile.profile.xcolor_space.strip()]
+        mode = PROFILE_MODES[profile.profile.xcolor_space.strip()]  # type: ignore[union-attr]
         if image.mode not in FITTING[mode]:
             return image.convert("RGB"), f"ICC profile not used: it is for {mode}, the picture is {image.mode}"
         transform = ImageCms.buildTransform(

@@ -79,7 +79,8 @@ def to_bytes(image: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
     """[-1, 1] to 0..255, rounded half up, clamped. Raises OutputError on NaN and infinity, which would turn black or white unseen."""
     wrong = int((~torch.isfinite(image)).sum())
     if wrong:
-        raise OutputError(f"the picture has {wrong} values of {image.numel()} that are not finite", hint="decode again with --dtype float32")
+        what = f"the picture has {wrong} values of {image.numel()} that are not finite"
+        raise OutputError(what, hint="decode again with --dtype float32")
     return ((image.float() + 1) * 127.5 + 0.5).floor().clamp(0, 255).to(torch.uint8)
 
 
@@ -137,11 +138,12 @@ def write_animation(
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write frames of one size as a GIF (256 colours a frame) or a lossless WebP that repeats for ever; each is shown for `milliseconds`."""
+    """Write frames of one size, each shown for `milliseconds`, as a GIF (256 colours a frame) or a lossless WebP that repeats."""
     kind, metadata = find_kind(path, ANIMATIONS), metadata or {}
     refuse_existing(path, overwrite=overwrite)
-    if not frames or len({frame.shape for frame in frames}) > 1:
-        raise OutputError(f"{path}: {len(frames)} frames of {len({frame.shape for frame in frames})} sizes", hint="an animation has frames of one size")
+    sizes = {tuple(frame.shape) for frame in frames}
+    if len(sizes) != 1:
+        raise OutputError(f"{path}: {len(frames)} frames of {len(sizes)} sizes", hint="an animation has frames of one size")
     first, *others = [to_pil(frame) for frame in frames]
     options: dict[str, Any] = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
     options |= {"comment": json.dumps(dict(metadata)).encode()} if kind == "GIF" and metadata else {}
@@ -174,7 +176,7 @@ def to_chunks(metadata: Mapping[str, str]) -> Any:
 
     chunks = PngInfo()
     for key, value in metadata.items():
-        chunks.add_text(key, value) if value.isascii() else chunks.add_itxt(key, value)
+        chunks.add_text(key, value) if value.isascii() else chunks.add_itxt(key, value.encode("utf-8", "replace").decode())
     return chunks
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import ConfigError
 
@@ -12,22 +13,30 @@ T = TypeVar("T")
 
 
 def read_toml(path: str | Path, kind: type[T]) -> T:
-    """Read `path` and check it against the dataclass `kind`: unknown, missing and mistyped fields are errors that name the field."""
+    """Read `path` and check it against the dataclass `kind`: unknown, missing and mistyped settings are errors that name the setting."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="the argument is a TOML file, such as configs/pocket-autoencoder.toml") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="the argument is a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}", hint="a setting is a line `name = value`, a text is quoted") from None
-    strict = type(f"Strict{kind.__name__}", (kind,), {"__pydantic_config__": ConfigDict(extra="forbid")})
+    exact = type(f"Strict{kind.__name__}", (kind,), {"__pydantic_config__": ConfigDict(extra="forbid", strict=True)})
     try:
-        TypeAdapter(strict).validate_python(table)
-        return TypeAdapter(kind).validate_python(table)
+        text = json.dumps(table, default=str)  # from JSON, the strict mode takes a list for a tuple but no text for a number
+        TypeAdapter(exact).validate_json(text)
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-        raise ConfigError(f"{path}: {where}: {first['msg'].lower()}", hint=f"settings: {known}") from None
+        raise ConfigError(
+            f"{path}: {where or 'file'}: {first['msg'].lower()}", hint=f"settings: {', '.join(find_settings(kind))}"
+        ) from None
+    except (ValueError, TypeError) as error:  # what a dataclass says of its own values
+        raise ConfigError(f"{path}: {error}", hint=f"settings: {', '.join(find_settings(kind))}") from None
+
+
+def find_settings(kind: type[Any]) -> list[str]:
+    return list(kind.__dataclass_fields__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -12,12 +12,14 @@ from .errors import OutputError
 
 
 @contextmanager
-def write_atomically(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
+def write_atomically(path: str | Path, *, overwrite: bool) -> Generator[Path, None, None]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step, otherwise it is removed.
 
     An existing `path` is kept, with an OutputError, unless `overwrite`.
     """
     path = Path(path)
+    if not path.name:
+        raise OutputError(f"{str(path)!r} is not a file name", hint="--out names a file")
     refuse_existing(path, overwrite=overwrite)
     temporary = path.with_name(f".{path.stem[:40]}.{token_hex(6)}{path.suffix}")
     try:
@@ -28,7 +30,9 @@ def write_atomically(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
             os.fsync(file.fileno())
         place(temporary, path, overwrite=overwrite)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}", hint="check the space left and the rights on that folder") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", hint="check the space left and the rights on that folder"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -42,7 +46,7 @@ def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
 
 def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
-        os.replace(temporary, path)
+        temporary.replace(path)
         return
     try:
         os.link(temporary, path)  # unlike a rename, fails if somebody else made the file meanwhile
@@ -50,4 +54,4 @@ def place(temporary: Path, path: Path, *, overwrite: bool) -> None:
         refuse_existing(path, overwrite=False)
     except OSError:  # a file system without hard links
         refuse_existing(path, overwrite=False)
-        os.replace(temporary, path)
+        temporary.replace(path)

@@ -37,8 +37,9 @@ CAPTION_WORDS: Final[tuple[str, ...]] = tuple(
 )
 """Every word a caption may use, sorted."""
 
-# Grey may be said of a ground whose channels differ by less than this.
+# Grey may be said of a ground whose channels differ by less than the one and which is no brighter than the other.
 _GREY_SPREAD: Final = 0.03
+_GREY_BRIGHTEST: Final = 0.78
 
 
 def relate(first: Solid, second: Solid, camera: Camera) -> tuple[str, ...]:
@@ -148,5 +149,6 @@ def _frame(rng: random.Random, phrase: str, count: str, ground: Ground) -> str:
 
 
 def _place(rng: random.Random, ground: Ground) -> str:
-    grey = all(max(colour) - min(colour) < _GREY_SPREAD for colour in (ground.colour, ground.background))
+    colours = (ground.colour, ground.background)
+    grey = all(max(colour) - min(colour) < _GREY_SPREAD and max(colour) < _GREY_BRIGHTEST for colour in colours)
     return rng.choice(_PLACES + _GREY_PLACES if grey else _PLACES)

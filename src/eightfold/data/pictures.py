@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -14,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..checkpoints.save import write_safetensors
+from ..codec.pixels import to_bytes
 from ..core.progress import Progress
 from .scenes import draw_scene, render
 from .textures import render_textures
@@ -46,27 +50,39 @@ class Pictures:
     captions: list[str]
 
 
-def to_bytes(image: Tensor) -> UInt8[Tensor, "b 3 h w"]:
-    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def to_float(pixels: Tensor) -> Tensor:
-    return pixels.float() / 127.5 - 1
-
-
 def shard_path(config: PictureConfig, folder: Path, start: int) -> Path:
     return folder / f"pictures-{config.key}-{start:06d}.safetensors"
 
 
 def draw_pictures(config: PictureConfig, folder: Path) -> Iterator[Progress]:
-    """Render what is not on disk yet. An interrupted run goes on at the first missing shard."""
+    """Render what is not on disk yet. An interrupted run goes on at the first missing shard.
+
+    Rendering is many small operations, which threads only slow down: one single-threaded process a core does a shard at a time.
+    """
     total = config.scenes + config.textures
-    for start in range(0, total, SHARD):
-        path, stop = shard_path(config, folder, start), min(start + SHARD, total)
-        if not path.exists():
-            pixels, captions = draw_shard(config, range(start, stop))
-            write_safetensors(path, {"pixels": pixels}, {"captions": json.dumps(captions)}, overwrite=True)
-        yield Progress(task="pictures", number=stop, total=total)
+    starts = range(0, total, SHARD)
+    missing = [start for start in starts if not shard_path(config, folder, start).exists()]
+    if not missing:
+        return
+    done = sum(shard_size(config, start) for start in starts) - sum(shard_size(config, start) for start in missing)
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(write_shard, config, folder, start): start for start in missing}
+        try:
+            for shard in as_completed(running):
+                shard.result()
+                done += shard_size(config, running[shard])
+                yield Progress(task="pictures", number=done, total=total)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def shard_size(config: PictureConfig, start: int) -> int:
+    return min(SHARD, config.scenes + config.textures - start)
+
+
+def write_shard(config: PictureConfig, folder: Path, start: int) -> None:
+    pixels, captions = draw_shard(config, range(start, start + shard_size(config, start)))
+    write_safetensors(shard_path(config, folder, start), {"pixels": pixels}, {"captions": json.dumps(captions)}, overwrite=True)
 
 
 def draw_shard(config: PictureConfig, numbers: range) -> tuple[Tensor, list[str]]:

@@ -1,57 +1,57 @@
-"""How near two pictures are, pixel by pixel. Images in [-1, 1] are rounded to 8-bit sRGB first: what is measured is what is saved."""
+"""How near two pictures are, pixel by pixel. Images in [-1, 1] are rounded to 8 bits first, as their files would hold them."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.errors import ImageError
+from ..codec.pixels import to_bytes
 
-WINDOW, SPREAD = 11, 1.5  # the Gaussian window of the SSIM paper
-C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-
-
-def to_levels(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """0 to 255, whole numbers, in float64."""
-    return ((image.double().clamp(-1, 1) + 1) * 127.5).round()
+WINDOW, SIGMA = 11, 1.5
+PEAK = 255.0
+C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 
 
-def psnr(one: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels; infinite for equal pictures."""
-    require_same(one, other)
-    error = (to_levels(one) - to_levels(other)).square().mean().item()
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+def psnr(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels; infinite where the pictures are equal."""
+    first, second = to_levels(a, b)
+    error = (first - second).square().mean().item()
+    return 10 * math.log10(PEAK**2 / error) if error else math.inf
 
 
-def ssim(one: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]) -> float:
-    """Structural similarity (Wang et al. 2004), mean over channels and pixels whose window lies inside; 1 for equal pictures.
+def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> float:
+    """Structural similarity, at most 1: the mean over channels and over every place where the whole window lies in the picture.
 
-    The window is Gaussian, sigma 1.5, 11 pixels wide; for a picture smaller than that, as wide as the picture allows.
+    Gaussian weights, sigma 1.5, 11x11 (Wang et al. 2004, equations 13-16). Along a side shorter than 11 the window is the
+    longest odd one that fits.
     """
-    require_same(one, other)
-    a, b = to_levels(one), to_levels(other)
-    mean_a, mean_b = blur(a), blur(b)
-    variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
-    alike = (2 * mean_a * mean_b + C1) * (2 * covariance + C2) / ((mean_a**2 + mean_b**2 + C1) * (variance_a + variance_b + C2))
-    return alike.mean().item()
+    first, second = (rearrange(levels, "b c h w -> (b c) 1 h w") for levels in to_levels(a, b))
+    mean_a, mean_b = blur(first), blur(second)
+    var_a, var_b = blur(first.square()) - mean_a.square(), blur(second.square()) - mean_b.square()
+    covariance = blur(first * second) - mean_a * mean_b
+    top = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
+    bottom = (mean_a.square() + mean_b.square() + C1) * (var_a + var_b + C2)
+    return (top / bottom).mean().item()
 
 
-def blur(image: Tensor) -> Tensor:
-    channels = image.shape[1]
-    for axis in (-1, -2):
-        width = min(WINDOW, image.shape[axis] - (image.shape[axis] + 1) % 2)  # odd
-        at = torch.arange(width, dtype=image.dtype) - width // 2
-        weights = torch.exp(-0.5 * (at / SPREAD) ** 2)
-        kernel = (weights / weights.sum()).reshape(1, 1, *((1, width) if axis == -1 else (width, 1))).repeat(channels, 1, 1, 1)
-        image = F.conv2d(image, kernel, groups=channels)
-    return image
+def to_levels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if a.shape != b.shape:
+        raise ValueError(f"the pictures differ in shape: {list(a.shape)} and {list(b.shape)}")
+    return to_bytes(a).cpu().double(), to_bytes(b).cpu().double()
 
 
-def require_same(one: Tensor, other: Tensor) -> None:
-    if one.shape != other.shape:
-        raise ImageError(f"pictures of {list(one.shape)} and {list(other.shape)} cannot be compared", hint="they need the same width and height")
+def blur(values: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h2 w2"]:
+    height, width = values.shape[-2:]
+    return F.conv2d(F.conv2d(values, build_window(height)[:, None]), build_window(width)[None, :])
+
+
+def build_window(size: int) -> Float[Tensor, "1 1 n"]:
+    """The Gaussian of at most 11 places that fits into `size`, with sum 1."""
+    radius = (min(WINDOW, size) - 1) // 2
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / SIGMA).square())
+    return (weights / weights.sum())[None, None]

@@ -1,4 +1,4 @@
-"""What a file is, from its header alone: a latent file, weights or a picture. Needs no torch."""
+"""What a file is, from its header alone: a latent file, weights or a picture."""
 
 from __future__ import annotations
 
@@ -60,9 +60,11 @@ def find_prefixes(tensors: dict[str, TensorInfo]) -> list[str]:
 
 
 def read_picture_facts(path: Path) -> dict[str, Any]:
-    from ..codec.pixels import read_header, read_metadata
+    from ..codec.imageread import open_image
+    from ..codec.pixels import read_metadata
 
-    facts: dict[str, Any] = {"kind": "picture", **read_header(path)}
+    with open_image(path) as image:
+        facts: dict[str, Any] = {"kind": "picture", "format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
     metadata = read_metadata(path)
     if "eightfold" in metadata:
         facts |= json.loads(metadata.pop("eightfold"))

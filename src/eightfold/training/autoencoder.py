@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from ..autoencoders.kl import KLAutoencoder, Posterior
 from ..checkpoints.save import write_safetensors
+from ..codec.pixels import from_bytes
 from ..core.errors import UnknownName
 from ..core.progress import Progress
 from ..core.rng import build_generator
-from ..data.pictures import Pictures, draw_pictures, read_pictures, to_float
+from ..data.pictures import Pictures, draw_pictures, read_pictures
 from ..families.spaces import SPACES
 from ..specs.space import Normalisation
 from .config import AutoencoderConfig
@@ -67,7 +68,7 @@ def draw_batch(pictures: Pictures, config: AutoencoderConfig, channels: int, dow
     parts = [pictures.pixels[n, :, top : top + crop, left : left + crop] for n, (top, left) in zip(chosen, corners, strict=True)]
     parts = [part.flip(-1) if flip else part for part, flip in zip(parts, flips, strict=True)]
     noise = torch.randn((count, channels, crop // downscale, crop // downscale), generator=generator)
-    return to_float(torch.stack(parts)), noise
+    return from_bytes(torch.stack(parts)), noise
 
 
 def autoencoder_loss(image: Tensor, decoded: Tensor, posterior: Posterior, config: AutoencoderConfig) -> tuple[Tensor, dict[str, float]]:
@@ -100,6 +101,6 @@ def kl_divergence(posterior: Posterior) -> Float[Tensor, ""]:
 def measure_normalisation(model: KLAutoencoder, pictures: Pictures) -> Normalisation:
     """What makes the raw latents of the training pictures zero-mean and unit-variance, channel by channel."""
     picked = range(0, len(pictures.pixels), max(1, len(pictures.pixels) // MEASURED))
-    means = torch.cat([model.encode(to_float(pictures.pixels[n : n + 1])).mean for n in picked])
+    means = torch.cat([model.encode(from_bytes(pictures.pixels[n : n + 1])).mean for n in picked])
     shift, std = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))
     return Normalisation(scale=tuple((1 / std).tolist()), shift=tuple(shift.tolist()))

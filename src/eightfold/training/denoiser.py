@@ -15,10 +15,11 @@ from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
 from ..codec.codec import Codec, load_codec
+from ..codec.pixels import from_bytes
 from ..core.errors import SpaceMismatch, UnknownName
 from ..core.progress import Progress
 from ..core.rng import build_generator
-from ..data.pictures import draw_pictures, read_pictures, to_float
+from ..data.pictures import draw_pictures, read_pictures
 from ..denoisers.unet import UNet
 from ..diffusion.loss import denoising_loss, draw_times
 from ..diffusion.predict import add_noise, to_target
@@ -108,7 +109,7 @@ def cache_latents(codec: Codec, config: DenoiserConfig, folder: Path, path: Path
     stds: list[Tensor] = []
     with torch.no_grad():
         for start in range(0, total, ENCODED):
-            posterior = codec.network.encode(to_float(pictures.pixels[start : start + ENCODED]))
+            posterior = codec.network.encode(from_bytes(pictures.pixels[start : start + ENCODED]))
             means.append(posterior.mean)
             stds.append(posterior.std)
             yield Progress(task="latents", number=min(start + ENCODED, total), total=total)

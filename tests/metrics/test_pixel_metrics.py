@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+
+from eightfold.core.errors import OutputError
+from eightfold.metrics.pixels import psnr, ssim
+
+
+def to_array(image: Tensor) -> np.ndarray:
+    return np.floor((image[0].permute(1, 2, 0).numpy().astype(np.float64) + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def build_pairs() -> dict[str, tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.from_numpy(data.astronaut()[40:200, 100:233].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    noise = torch.rand(1, 3, 11, 40, generator=generator) * 2 - 1
+    return {
+        "a little noise": (photo, (photo + 0.1 * torch.randn(photo.shape, generator=generator)).clamp(-1, 1)),
+        "shifted": (photo, photo.roll(2, -1)),
+        "darker": (photo, photo * 0.5 - 0.5),
+        "nothing alike": (noise, noise.flip(-1)),
+        "flat": (torch.zeros(1, 3, 20, 20), torch.full((1, 3, 20, 20), 0.5)),
+    }
+
+
+@pytest.mark.parametrize("name", build_pairs())
+def test_the_figures_are_those_of_scikit_image(name: str) -> None:
+    first, second = build_pairs()[name]
+    a, b = to_array(first), to_array(second)
+    assert psnr(first, second) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-9)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255, "channel_axis": -1}
+    assert ssim(first, second) == pytest.approx(structural_similarity(a, b, **options), abs=1e-7)
+
+
+def test_equal_pictures() -> None:
+    image = build_pairs()["shifted"][0]
+    assert psnr(image, image) == math.inf
+    assert ssim(image, image) == 1.0
+
+
+def test_what_a_file_would_not_tell_apart_is_equal() -> None:
+    image = torch.zeros(1, 3, 12, 12)
+    assert psnr(image, image + 1e-4) == math.inf
+
+
+def test_psnr_of_one_level() -> None:
+    black = torch.full((1, 3, 5, 7), -1.0)
+    assert psnr(black, black + 1 / 127.5) == pytest.approx(20 * math.log10(255))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (10, 40), (4, 3), (11, 11)])
+def test_pictures_smaller_than_the_window(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert ssim(image, image) == 1.0
+    assert -1 <= ssim(image, -image) < 0.99
+
+
+def test_of_a_single_pixel_only_the_brightness_counts() -> None:
+    dark, light = torch.full((1, 3, 1, 1), -1.0), torch.full((1, 3, 1, 1), 1.0)
+    expected = (0.01 * 255) ** 2 / (255**2 + (0.01 * 255) ** 2)
+    assert ssim(dark, light) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_batch_is_the_mean_of_its_pictures() -> None:
+    first, second = build_pairs()["darker"]
+    third = second.flip(-1)
+    both = ssim(torch.cat([first, first]), torch.cat([second, third]))
+    assert both == pytest.approx((ssim(first, second) + ssim(first, third)) / 2)
+
+
+def test_shapes_must_agree_and_values_be_finite() -> None:
+    image = torch.zeros(1, 3, 12, 12)
+    with pytest.raises(ValueError, match="differ in shape"):
+        ssim(image, image[..., 1:])
+    with pytest.raises(OutputError, match="432 values of 432 that are not finite"):
+        psnr(image, image * math.nan)
