@@ -6,14 +6,14 @@ import math
 
 import pytest
 import torch
-from layouts import count_numbers, read_layout
 from torch import nn
-from weights import draw, randomise
 
 from eightfold.autoencoders.kl import KLAutoencoder, Posterior
 from eightfold.families.spaces import SD
 from eightfold.nn.stages import State
 from eightfold.specs.network import KLConfig
+from layouts import count_numbers, read_layout
+from weights import draw, randomise
 
 TOY = KLConfig(channels=4, width=16, multipliers=(1, 2, 2), blocks=1, groups=8)
 

@@ -38,7 +38,12 @@ def test_a_file_of_the_reference_writer(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "a.safetensors", metadata={"k": "v"})
     found, metadata = read_safetensors_header(tmp_path / "a.safetensors")
     assert metadata == {"k": "v"}
-    assert found == {"a": TensorInfo("F32", (2, 3)), "b.c": TensorInfo("BF16", (5,)), "s": TensorInfo("I64", ()), "e": TensorInfo("F32", (0, 4))}
+    assert found == {
+        "a": TensorInfo("F32", (2, 3)),
+        "b.c": TensorInfo("BF16", (5,)),
+        "s": TensorInfo("I64", ()),
+        "e": TensorInfo("F32", (0, 4)),
+    }
 
 
 def test_every_way_to_cut_a_file_short_is_refused(tmp_path: Path) -> None:
@@ -72,7 +77,15 @@ def test_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("<!DOCTYPE html><html><body>404 not found</body></html>")
     (tmp_path / "zeros").write_bytes(bytes(1000))
     (tmp_path / "empty").touch()
-    looks = {"a.png": "PNG", "a.jpg": "JPEG", "a.ckpt": "torch.save", "2.pt": "pickle", "4.pt": "pickle", "5.pt": "pickle", "a.gguf": "GGUF"}
+    looks = {
+        "a.png": "PNG",
+        "a.jpg": "JPEG",
+        "a.ckpt": "torch.save",
+        "2.pt": "pickle",
+        "4.pt": "pickle",
+        "5.pt": "pickle",
+        "a.gguf": "GGUF",
+    }
     looks |= {"a.txt": "text", "lfs": "LFS pointer", "page": "web page", "zeros": "not a safetensors file", "empty": "empty"}
     for name, look in looks.items():
         assert look in str(refused(tmp_path / name)), name

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,14 @@ def build_tensors() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     tensors = {f"of.{name}": torch.randint(0, 2, (3, 5), generator=generator).to(dtype) for dtype, name in DTYPES.items()}
     weight = torch.randn(4, 6, generator=generator)
-    return {**tensors, "scalar": torch.tensor(2.5), "nothing": torch.zeros(0, 3), "turned": weight.T, "part": weight[1:3, ::2], "whole": weight}
+    return {
+        **tensors,
+        "scalar": torch.tensor(2.5),
+        "nothing": torch.zeros(0, 3),
+        "turned": weight.T,
+        "part": weight[1:3, ::2],
+        "whole": weight,
+    }
 
 
 def to_exact(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
@@ -33,7 +39,9 @@ def test_the_reference_reader_gets_every_type_back(tmp_path: Path) -> None:
     assert {name: to_exact(tensor) for name, tensor in found.items()} == {name: to_exact(tensor) for name, tensor in tensors.items()}
     with safe_open(str(path), framework="pt") as file:
         assert file.metadata() == {"note": "naïve\n\u2028"}
-    assert {name: info.shape for name, info in read_safetensors_header(path).tensors.items()} == {n: tuple(t.shape) for n, t in tensors.items()}
+    assert {name: info.shape for name, info in read_safetensors_header(path).tensors.items()} == {
+        n: tuple(t.shape) for n, t in tensors.items()
+    }
 
 
 def test_bytes_depend_on_content_alone(tmp_path: Path) -> None:
@@ -57,7 +65,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
         write_safetensors(tmp_path / "a", {"a": torch.zeros(1)}, {}, overwrite=False)
     assert (tmp_path / "a").read_bytes() == b"old"
     write_safetensors(tmp_path / "a", {"a": torch.zeros(1)}, {}, overwrite=True)
-    assert os.listdir(tmp_path) == ["a"]
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
     assert torch.equal(load_file(tmp_path / "a")["a"], torch.zeros(1))
 
 
@@ -65,7 +73,7 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
 def test_what_cannot_be_stored(tmp_path: Path, tensor: Tensor) -> None:
     with pytest.raises(CheckpointError, match="tensor odd"):
         write_safetensors(tmp_path / "a", {"odd": tensor}, {}, overwrite=False)
-    assert os.listdir(tmp_path) == []
+    assert [one.name for one in tmp_path.iterdir()] == []
 
 
 def test_fingerprint_ignores_order_and_layout() -> None:

@@ -17,7 +17,7 @@ def test_the_file_appears_whole_and_alone(tmp_path: Path) -> None:
         assert not path.exists()
         assert temporary.parent == path.parent and temporary.suffix == ".bin"
     assert path.read_bytes() == b"whole"
-    assert os.listdir(path.parent) == ["a.bin"]
+    assert [one.name for one in path.parent.iterdir()] == ["a.bin"]
 
 
 def test_rights_are_those_of_a_plain_new_file(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_block_that_fails_leaves_nothing(tmp_path: Path, overwrite: bool, erro
     with pytest.raises(error), write_atomically(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(b"half")
         raise error
-    assert os.listdir(tmp_path) == (["a"] if overwrite else [])
+    assert [one.name for one in tmp_path.iterdir()] == (["a"] if overwrite else [])
     assert not overwrite or path.read_bytes() == b"old"
 
 
@@ -50,7 +50,7 @@ def test_an_existing_file_is_kept_unless_told(tmp_path: Path) -> None:
     with write_atomically(path, overwrite=True) as temporary:
         temporary.write_bytes(b"new")
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -62,7 +62,7 @@ def test_a_file_made_meanwhile_by_another_is_kept(tmp_path: Path, monkeypatch: p
         temporary.write_bytes(b"mine")
         path.write_bytes(b"theirs")
     assert path.read_bytes() == b"theirs"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
 
 def test_without_hard_links_the_file_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(OutputError) as caught, write_atomically(path, overwrite=True):
             pass
         assert caught.value.hint and "\n" not in str(caught.value)
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:

@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from layouts import count_numbers, read_layout
 from torch import nn
-from weights import draw, randomise
 
 from eightfold.denoisers.unet import UNet
 from eightfold.families.sd1 import SD1
 from eightfold.nn.position import to_sinusoid
 from eightfold.nn.stages import State, join_skip, save_skip
 from eightfold.specs.network import UNetConfig
+from layouts import count_numbers, read_layout
+from weights import draw, randomise
 
 TOY = UNetConfig(channels=4, out_channels=4, context=12, width=16, multipliers=(1, 2, 2), blocks=1, attention=(0, 1, 0), heads=2, groups=8)
+SD2 = replace(SD1.denoiser, context=1024, heads=None, head_width=64, linear_projection=True)
 TIMES = torch.tensor([0.0, 512.5, 999.0])
 
 
@@ -36,7 +37,10 @@ def test_parameters_of_stable_diffusion():
 
 @pytest.mark.parametrize(
     ("layout", "config"),
-    [("sd1_denoiser", SD1.denoiser), ("sd2_denoiser", replace(SD1.denoiser, context=1024, heads=None, head_width=64, linear_projection=True))],
+    [
+        ("sd1_denoiser", SD1.denoiser),
+        ("sd2_denoiser", replace(SD1.denoiser, context=1024, heads=None, head_width=64, linear_projection=True)),
+    ],
 )
 def test_layout(layout, config):
     state = build_on_meta(config).state_dict()
@@ -102,7 +106,7 @@ def test_text_is_asked_for(toy):
 
 def test_heads():
     assert [SD1.denoiser.to_heads(width) for width in (320, 640, 1280)] == [8, 8, 8]
-    assert [replace(SD1.denoiser, heads=None, head_width=64).to_heads(width) for width in (320, 640, 1280)] == [5, 10, 20]
+    assert [SD2.to_heads(width) for width in (320, 640, 1280)] == [5, 10, 20]
 
 
 def test_sinusoid():

@@ -9,12 +9,13 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from eightfold.codec.pixels import to_pil
 from eightfold.core.errors import OutputError
 from eightfold.metrics.pixels import psnr, ssim
 
 
 def to_array(image: Tensor) -> np.ndarray:
-    return np.floor((image[0].permute(1, 2, 0).numpy().astype(np.float64) + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
+    return np.asarray(to_pil(image))
 
 
 def build_pairs() -> dict[str, tuple[Tensor, Tensor]]:

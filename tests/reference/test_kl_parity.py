@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from weights import draw, list_norms, randomise
 
 from eightfold.autoencoders.kl import KLAutoencoder
 from eightfold.families.spaces import POCKET, SD
 from eightfold.specs.network import KLConfig
+from weights import draw, list_norms, randomise
 
 TOLERANCE = 1e-4
 TWO = KLConfig(channels=4, width=16, multipliers=(1, 2), blocks=1, groups=8)

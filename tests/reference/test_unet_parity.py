@@ -8,12 +8,12 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
-from weights import draw, list_norms, randomise
 
 from eightfold.denoisers.unet import EPS, UNet
 from eightfold.families.pocket import POCKET_FAMILY
 from eightfold.families.sd1 import SD1
 from eightfold.specs.network import UNetConfig
+from weights import draw, list_norms, randomise
 
 TOLERANCE = 1e-4
 TIMES = (437.25, 0.0)  # one a picture; the process's table has entries between which a step may fall

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from ..core.errors import AmbiguousCheckpoint, UnknownCheckpoint
 from ..specs.mark import Mark
 
+INFO = "`eightfold info FILE` lists what is in it"
 Inventory = Mapping[str, tuple[int, ...]]  # tensor name -> shape
 
 
@@ -25,7 +26,9 @@ def fits(mark: Mark, inventory: Inventory) -> bool:
     shape = inventory.get(mark.key)
     if shape is None or mark.absent:
         return (shape is None) == mark.absent
-    return not mark.shape or (len(mark.shape) == len(shape) and all(want in (None, got) for want, got in zip(mark.shape, shape, strict=True)))
+    return not mark.shape or (
+        len(mark.shape) == len(shape) and all(want in (None, got) for want, got in zip(mark.shape, shape, strict=True))
+    )
 
 
 def find_claimants(inventory: Inventory, known: Iterable[M]) -> list[M]:
@@ -41,9 +44,9 @@ def identify(inventory: Inventory, known: Iterable[M], *, source: str, declared:
         found = [one for one in found if one.name == declared]
     names = ", ".join(one.name for one in known)
     if not found:
-        said = f" (its metadata says {declared!r})" if declared else ""
-        raise UnknownCheckpoint(f"{source} has the tensors of no known model{said}; known: {names}", hint="`eightfold info FILE` lists what is in it")
+        said = "" if declared is None else f" (its metadata says {declared!r})"
+        raise UnknownCheckpoint(f"{source} has the tensors of no known model{said}; known: {names}", hint=INFO)
     if len(found) > 1:
         claimed = ", ".join(one.name for one in found)
-        raise AmbiguousCheckpoint(f"{source} is claimed by {claimed}", hint="`eightfold info FILE` lists what is in it")
+        raise AmbiguousCheckpoint(f"{source} is claimed by {claimed}", hint=INFO)
     return found[0]

@@ -44,13 +44,35 @@ def load_module(
 
 
 def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
-    missing = [name for name in expected if name not in found]
-    foreign = [name for name in found if name not in expected]
-    wrong = [name for name in expected if name in found and expected[name].shape != found[name].shape]
-    if not (missing or foreign or wrong):
-        return
-    parts = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unknown", foreign)) if names]
-    if wrong:
-        name = wrong[0]
-        parts.append(f"{name} is {list(found[name].shape)}, expected {list(expected[name].shape)}")
-    raise WeightMismatch(f"{source} does not fit the network: {'; '.join(parts)}", hint="`eightfold info FILE` lists what is in it")
+    """Raise WeightMismatch, naming tensors, unless names, shapes and kinds of number (with a fraction or without) agree."""
+    both = [(name, expected[name], found[name]) for name in expected if name in found]
+    parts = [
+        *list_some("missing", [name for name in expected if name not in found]),
+        *list_some("unknown", [name for name in found if name not in expected]),
+        *list_some("of another shape", [describe_shapes(name, want, got) for name, want, got in both if want.shape != got.shape]),
+        *list_some("of another kind", [describe_kinds(name, want, got) for name, want, got in both if is_of_another_kind(want, got)]),
+    ]
+    if parts:
+        raise WeightMismatch(f"{source} does not fit the network: {'; '.join(parts)}", hint="`eightfold info FILE` lists what is in it")
+
+
+def list_some(what: str, names: list[str], most: int = 3) -> list[str]:
+    """One phrase that counts `names` and gives the first of them; nothing for none."""
+    more = ", ..." if len(names) > most else ""
+    return [f"{len(names)} {what} ({', '.join(names[:most])}{more})"] if names else []
+
+
+def describe_shapes(name: str, want: Tensor, got: Tensor) -> str:
+    return f"{name} is {list(got.shape)}, expected {list(want.shape)}"
+
+
+def describe_kinds(name: str, want: Tensor, got: Tensor) -> str:
+    return f"{name} is {to_word(got)}, expected {to_word(want)}"
+
+
+def is_of_another_kind(want: Tensor, got: Tensor) -> bool:
+    return want.is_floating_point() != got.is_floating_point()
+
+
+def to_word(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -8,7 +8,8 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from threading import Lock, Timer
+from typing import Any, TextIO, TypeVar
 
 from ..core.errors import EightfoldError
 from ..core.progress import Progress
@@ -16,19 +17,32 @@ from ..core.progress import Progress
 T = TypeVar("T")
 
 DONE, BUG, BAD, PARTLY, CANCELLED = 0, 1, 2, 3, 130
+BARS_AFTER = 1.0  # seconds until bars appear
 PLAIN_EVERY = 15.0  # seconds between progress lines where standard error is no terminal
+BREAKS = "\n\t"
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    write(sys.stdout, text)
 
 
 def warn(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    write(sys.stderr, text)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """A line at once, above any bars. Control characters from file names and metadata are spelled out: a terminal would obey them."""
+    line = "".join(sign if sign.isprintable() or sign in BREAKS else ascii(sign)[1:-1] for sign in text)
+    for bars in SHOWING if stream.isatty() else ():
+        bars.rich.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        return
+    stream.write(line + "\n")
+    stream.flush()
 
 
 def say_json(result: Any) -> None:
-    say(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    say(json.dumps(result, allow_nan=False))
 
 
 def to_line(error: EightfoldError) -> str:
@@ -40,15 +54,27 @@ def report_error(error: EightfoldError) -> int:
     return BAD
 
 
-def report_usage(error: Exception) -> int:
-    text = " ".join(str(error).split())
-    warn(f"error: {text} Hint: `eightfold --help` lists the commands, `eightfold COMMAND --help` its options")
+def report_usage(error: Any) -> int:
+    """`error` is cyclopts': its text ends with a full stop, and it knows in which command it arose."""
+    text = " ".join(str(error).split()).rstrip(".")
+    command = " ".join(["eightfold", *(error.command_chain or ())])
+    warn(f"error: {text}. Hint: `{command} --help` lists {'its options' if error.command_chain else 'the commands'}")
     return BAD
 
 
 def report_cancel() -> int:
     warn("cancelled; what was finished is kept")
     return CANCELLED
+
+
+def report_memory() -> int:
+    warn("error: there is not enough memory for this. Hint: a smaller --size, fewer or smaller pictures, or --dtype bfloat16")
+    return BAD
+
+
+def is_memory(error: Exception) -> bool:
+    """Python's MemoryError, or what torch says instead."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY))
 
 
 def report_bug() -> int:
@@ -67,8 +93,16 @@ def show_progress() -> Iterator[Any]:
         yield Lines().update
 
 
+@contextmanager
+def show_loading(name: str) -> Iterator[None]:
+    """For the seconds in which a model and its libraries are loaded."""
+    with show_progress() as update:
+        update(Progress(task=f"loading {name}", number=0, total=1))
+        yield
+
+
 class Bars:
-    """One bar a task, with what is left and the latest figures."""
+    """One bar a task, with what is left and the latest figures; finished tasks make room for the next."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -76,25 +110,44 @@ class Bars:
         from rich.progress import Progress as RichProgress
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self.rich = RichProgress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True), transient=True)
+        figures = TextColumn("{task.fields[figures]}")
+        # rich would send standard output through the bars' own stream, and a file behind it would get nothing
+        self.rich = RichProgress(
+            *columns, figures, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         self.tasks: dict[str, Any] = {}
-        self.begin = time.monotonic()
-        self.shown = False
+        self.lock = Lock()
+        self.timer = Timer(BARS_AFTER, self.show)
+        self.timer.daemon = True
+        self.done = False
 
     def __enter__(self) -> Bars:
+        self.timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.rich.stop()
+        self.timer.cancel()
+        with self.lock:
+            self.done = True
+            if self in SHOWING:
+                SHOWING.remove(self)
+                self.rich.stop()
+
+    def show(self) -> None:
+        with self.lock:
+            if not self.done:
+                self.rich.start()
+                SHOWING.append(self)
 
     def update(self, progress: Progress) -> None:
-        if not self.shown and time.monotonic() - self.begin > 1:
-            self.rich.start()
-            self.shown = True
         if progress.task not in self.tasks:
+            for name in list(self.tasks):
+                self.rich.remove_task(self.tasks.pop(name))
             self.tasks[progress.task] = self.rich.add_task(progress.task, total=progress.total, figures="")
         self.rich.update(self.tasks[progress.task], completed=progress.number, total=progress.total, figures=to_figures(progress))
+
+
+SHOWING: list[Bars] = []  # the bars on the terminal, at most one
 
 
 class Lines:
@@ -117,11 +170,12 @@ def to_figures(progress: Progress) -> str:
 
 
 def track(task: str, items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, with progress shown."""
+    """The items, with progress shown: an item counts when the next one is asked for."""
     with show_progress() as update:
+        update(Progress(task=task, number=0, total=total))
         for number, item in enumerate(items, 1):
-            update(Progress(task=task, number=number, total=total))
             yield item
+            update(Progress(task=task, number=number, total=total))
 
 
 class Outcome:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
-from ..core.errors import RequestError
+from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_progress
-from .options import Choice, Output, to_slug
+from .console import Outcome, show_loading, show_progress
+from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, refuse_folder, to_slugs
 
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
@@ -58,7 +58,7 @@ class Sampling:
     eta: float = 0.0
     seed: int = 0
     count: int = 1
-    ignore_unknown: Annotated[bool, Parameter(negative="")] = False
+    ignore_unknown: Flag = False
 
     def to_request(self, prompt: str) -> Request:
         from ..pipelines.request import Request, to_size
@@ -101,35 +101,45 @@ def generate(
     if not texts:
         raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
     requests = [sampling.to_request(text) for text in texts]
-    names = [f"{to_slug(text)}-{sampling.seed + index}.png" for text in texts for index in range(max(sampling.count, 0))]
-    paths = iter(output.to_paths(names))
+    paths = output.to_paths([f"{name}-{sampling.seed + index}.png" for name in to_slugs(texts) for index in range(sampling.count)])
     if film is not None:
-        refuse_existing(film, overwrite=output.overwrite)
-    from ..pipelines.bundle import load
+        check_film(film, paths, overwrite=output.overwrite)
+    with show_loading(choice.model):
+        from ..pipelines.bundle import load
 
-    model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
-    runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
-    outcome = Outcome()
+        model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+        runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
+    outcome, todo = Outcome(), iter(paths)
     strips: list[list[Picture]] = []
-    done = 0
-    total = sum(request.count for request in requests)
-    with show_progress() as update:
-        for run, request in zip(runs, requests, strict=True):
+    # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
+    with show_progress() as update, outcome.attempt("generate"):
+        for index, (run, request) in enumerate(zip(runs, requests, strict=True)):
             for step in run:
-                update(Progress(task=f"picture {min(done + 1, total)} of {total}", number=step.number, total=step.total))
+                update(Progress(task="generate", number=index * step.total + step.number, total=len(requests) * step.total))
                 if film is not None:
-                    if (step.number - 1) % (step.total // request.count) == 0:
+                    if step.moment.index == 0:
                         strips.append([])
                     strips[-1].append(step.preview())
-                for picture in step.images[-1:] if step.is_last else ():
-                    path = next(paths)
-                    picture.save(path, overwrite=output.overwrite)
-                    done += 1
-                    outcome.add({"prompt": request.prompt, "seed": step.seed, "path": str(path), **to_placement(model)}, str(path), as_json=output.json)
-    if film is not None:
-        write_film(film, strips, overwrite=output.overwrite)
-        outcome.add({"film": str(film)}, str(film), as_json=output.json)
+                if step.is_last:
+                    path = next(todo)
+                    step.images[-1].save(path, overwrite=output.overwrite)
+                    result = {"prompt": request.prompt, "seed": step.seed, "path": str(path), **to_placement(model)}
+                    outcome.add(result, str(path), as_json=output.json)
+        if film is not None:
+            write_film(film, strips, overwrite=output.overwrite)
+            outcome.add({"film": str(film)}, str(film), as_json=output.json)
     return outcome.finish(as_json=output.json)
+
+
+def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:
+    """Refuse a film that could not be written, before any work."""
+    if film.suffix.lower() not in (*PICTURES, *ANIMATIONS):
+        hint = f"a strip is {' '.join(PICTURES[:3])}, an animation {' '.join(ANIMATIONS)}"
+        raise OutputError(f"--film {film}: unknown ending {film.suffix!r}", hint=hint)
+    if film.absolute() in [path.absolute() for path in paths]:
+        raise OutputError(f"--film {film} is also the name of a picture", hint="give the film another name")
+    refuse_existing(film, overwrite=overwrite)
+    refuse_folder(film)
 
 
 def to_placement(model: Model) -> dict[str, Any]:
@@ -157,7 +167,7 @@ def write_film(path: Path, strips: list[list[Picture]], *, overwrite: bool) -> N
     from ..pipelines.sheet import to_row, to_sheet
 
     metadata = strips[0][-1].metadata
-    if path.suffix.lower() in (".gif", ".webp"):
+    if path.suffix.lower() in ANIMATIONS:
         frames = [to_row([picture.image for picture in moment]) for moment in zip(*strips, strict=True)]
         write_animation(path, frames, milliseconds=120, metadata=metadata, overwrite=overwrite)
     else:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from .console import DONE, say, say_json
+from .options import Flag
 
 
-def info(file: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def info(file: Path, /, *, json: Flag = False) -> int:
     """What is in an image, a latent file or a weight file, without decoding or loading it.
 
     Parameters
@@ -26,15 +24,23 @@ def info(file: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -
     if json:
         say_json(facts)
     else:
-        width = max(len(name) for name in facts)
-        for name, value in facts.items():
-            say(f"{name:<{width}}  {to_text(value)}")
+        say("\n".join(to_lines(facts)))
     return DONE
 
 
+def to_lines(facts: dict[str, object]) -> list[str]:
+    """A line a fact; tables below their name, indented."""
+    width = max(len(name) for name in facts)
+    lines: list[str] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [name, *(f"  {line}" for line in (to_lines(value) if value else ["none"]))]
+        else:
+            lines.append(f"{name:<{width}}  {to_text(value)}")
+    return lines
+
+
 def to_text(value: object) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name}: {part}" for name, part in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(str(part) for part in value)
-    return str(value)
+    return " ".join(str(value).split())

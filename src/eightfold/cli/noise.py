@@ -12,6 +12,7 @@ from .transcode import load_codec
 
 def noise(
     image: Path,
+    /,
     *,
     at: str = "0.2,0.5,0.8",
     seed: int = 0,
@@ -29,7 +30,10 @@ def noise(
     seed
         Of the noise.
     """
+    from ..pipelines.request import check_seed
+
     times = to_times(at)
+    check_seed(seed)
     (path,) = output.to_paths([f"{image.stem}.noise.png"])
     codec, outcome = load_codec(choice), Outcome()
     from ..codec.pixels import read_picture, write_picture

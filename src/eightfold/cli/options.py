@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ..core.errors import RequestError
+from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 
 Reading = Literal["mode", "sample"]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+ANIMATIONS = (".gif", ".webp")
+LATENTS = (".safetensors",)
+OTHER_FILES = (".bmp", ".tif", ".tiff", ".avif", ".mp4", ".latent", ".pt", ".ckpt", ".npy", ".json", ".txt")
 
 
 @Parameter(name="*")
@@ -55,15 +61,22 @@ class Output:
     """
 
     out: Path = Path()
-    overwrite: Annotated[bool, Parameter(negative="")] = False
-    json: Annotated[bool, Parameter(negative="")] = False
+    overwrite: Flag = False
+    json: Flag = False
 
-    def to_paths(self, names: list[str], suffixes: tuple[str, ...] = PICTURES) -> list[Path]:
-        """Where each result goes: `out` itself if it is named like a file, else a file in it. Refuses what exists, before any work."""
-        if self.out.suffix.lower() in suffixes or str(self.out).endswith(".safetensors"):
+    def to_paths(self, names: Sequence[str], suffixes: tuple[str, ...] = PICTURES) -> list[Path]:
+        """Where each result goes: `out` itself if it is named like a file, else a file in it.
+
+        Refuses what cannot be written, before any work.
+        """
+        suffix = self.out.suffix.lower()
+        if suffix in suffixes and not self.out.is_dir():
             if len(names) != 1:
                 raise RequestError(f"--out {self.out} is one file, and there are {len(names)} results", hint="give --out a folder")
             paths = [self.out]
+        elif suffix in {*PICTURES, *ANIMATIONS, *LATENTS, *OTHER_FILES} and not self.out.is_dir():
+            hint = f"name it {' or '.join(suffixes)}, or name a folder"
+            raise OutputError(f"--out {self.out}: the result is no {suffix} file", hint=hint)
         else:
             paths = [self.out / name for name in names]
         if len(set(paths)) < len(paths):
@@ -71,6 +84,7 @@ class Output:
             raise RequestError(f"two results would be called {twice}", hint="run them one at a time, with another --out")
         for path in paths:
             refuse_existing(path, overwrite=self.overwrite)
+            refuse_folder(path)
         return paths
 
 
@@ -89,18 +103,43 @@ class Posterior:
         For --sample.
     """
 
-    sample: Annotated[bool, Parameter(negative="")] = False
-    mode: Annotated[bool, Parameter(negative="")] = False
+    sample: Flag = False
+    mode: Flag = False
     seed: int = 0
 
-    @property
-    def reading(self) -> Reading | None:
+    def to_reading(self) -> Reading | None:
+        from ..pipelines.request import check_seed
+
+        check_seed(self.seed)
         if self.sample and self.mode:
             raise RequestError("--sample and --mode exclude each other", hint="leave one out")
         return "sample" if self.sample else "mode" if self.mode else None
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise an OutputError if no file can be made at `path`: something on the way to it is no folder, or may not be written to."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", hint="--out names another place")
+    nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise OutputError(f"cannot write {path}: {nearest} is not a folder", hint="--out names another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no right to write in {nearest}", hint="--out names another place")
 
 
 def to_slug(text: str, longest: int = 60) -> str:
     """A file name that says what is in it: lower-case words joined by hyphens."""
     words = re.findall(r"[^\W_]+", text.lower())
     return "-".join(words)[:longest].strip("-") or "picture"
+
+
+def to_slugs(texts: Sequence[str]) -> list[str]:
+    """A name for each text; the second of the same name ends in 2."""
+    names: list[str] = []
+    for text in texts:
+        name = plain = to_slug(text)
+        number = 2
+        while name in names:
+            name, number = f"{plain}-{number}", number + 1
+        names.append(name)
+    return names

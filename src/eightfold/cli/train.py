@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from ..core.progress import Progress
 from .console import DONE, say, say_json, show_progress
+from .options import Flag
 
 app = App(name="train", help="Train an autoencoder or a denoiser from a configuration file.")
 
@@ -19,8 +19,8 @@ def autoencoder(
     config: Path,
     *,
     out: Path | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    resume: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Train an autoencoder on rendered scenes and textures; writes autoencoder.safetensors.
 
@@ -48,8 +48,8 @@ def denoiser(
     config: Path,
     *,
     out: Path | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    resume: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Train a denoiser and its text encoder on cached latents; writes model.safetensors, a whole model in one file.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from .console import Outcome, track
-from .options import Choice, Output, Posterior
+from ..core.errors import RequestError
+from .console import Outcome, show_loading, track
+from .options import LATENTS, Choice, Flag, Output, Posterior
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -17,9 +16,10 @@ LATENT = ".latent.safetensors"
 
 
 def load_codec(choice: Choice) -> Codec:
-    from ..pipelines.bundle import load_model_codec
+    with show_loading(choice.model if choice.vae is None else str(choice.vae)):
+        from ..pipelines.bundle import load_model_codec
 
-    return load_model_codec(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+        return load_model_codec(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
 
 
 def encode(
@@ -28,24 +28,33 @@ def encode(
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:
-    """Pictures to latent files, NAME.latent.safetensors."""
-    paths = output.to_paths([f"{path.stem}{LATENT}" for path in require(image, "image")], (".safetensors",))
-    codec, reading, outcome = load_codec(choice), posterior.reading, Outcome()
+    """Pictures to latent files, NAME.latent.safetensors.
+
+    Parameters
+    ----------
+    image
+        Picture files.
+    """
+    paths = output.to_paths([f"{path.stem}{LATENT}" for path in require(image, "eightfold encode photo.jpg")], LATENTS)
+    reading, codec, outcome = posterior.to_reading(), load_codec(choice), Outcome()
+    from ..codec.pixels import read_picture
+
     for source, path in track("encode", zip(image, paths, strict=True), len(paths)):
         with outcome.attempt(str(source)):
-            latent = codec.encode(source, reading=reading, seed=posterior.seed)
+            picture = read_picture(source)
+            latent = codec.encode(picture, reading=reading, seed=posterior.seed)
             latent.save(path, overwrite=output.overwrite)
             _, channels, height, width = latent.raw.shape
             result = {"source": str(source), "path": str(path), "space": latent.space, "shape": [channels, height, width]}
-            result |= {"width": latent.width, "height": latent.height, "reading": latent.reading, **to_placement(codec)}
+            result |= {"width": latent.width, "height": latent.height, "reading": latent.reading, "notes": list(picture.notes)}
             line = f"{path}  {channels}x{height}x{width} ({latent.space}) of {latent.width}x{latent.height}, {latent.reading}"
-            outcome.add(result, line, as_json=output.json)
+            outcome.add({**result, **to_placement(codec)}, line + to_text(picture.notes), as_json=output.json)
     return outcome.finish(as_json=output.json)
 
 
 def decode(
     *latent: Path,
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: Flag = False,
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:
@@ -53,19 +62,21 @@ def decode(
 
     Parameters
     ----------
+    latent
+        Latent files, as `eightfold encode` writes them.
     force
         Decode although the latent belongs to another latent space; recorded in the picture.
     """
-    names = [path.name.removesuffix(LATENT).removesuffix(".safetensors") + ".png" for path in require(latent, "latent")]
-    paths = output.to_paths(names)
+    files = require(latent, f"eightfold decode photo{LATENT}")
+    paths = output.to_paths([path.name.removesuffix(LATENT).removesuffix(".safetensors") + ".png" for path in files])
     codec, outcome = load_codec(choice), Outcome()
     for source, path in track("decode", zip(latent, paths, strict=True), len(paths)):
         with outcome.attempt(str(source)):
             picture = codec.decode(source, force=force)
-            picture.save(path, overwrite=output.overwrite)
-            height, width = picture.image.shape[-2:]
-            result = {"source": str(source), "path": str(path), "width": width, "height": height, "notes": list(picture.notes), **to_placement(codec)}
-            outcome.add(result, f"{path}  {width}x{height}", as_json=output.json)
+            notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
+            result = {"source": str(source), "path": str(path), "width": picture.width, "height": picture.height, "notes": list(notes)}
+            line = f"{path}  {picture.width}x{picture.height}{to_text(notes)}"
+            outcome.add({**result, **to_placement(codec)}, line, as_json=output.json)
     return outcome.finish(as_json=output.json)
 
 
@@ -75,9 +86,15 @@ def roundtrip(
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:
-    """Pictures through latent space and back: the original beside what returned, with PSNR and SSIM."""
-    paths = output.to_paths([f"{path.stem}.roundtrip.png" for path in require(image, "image")])
-    codec, reading, outcome = load_codec(choice), posterior.reading, Outcome()
+    """Pictures through latent space and back: the original beside what returned, with PSNR and SSIM.
+
+    Parameters
+    ----------
+    image
+        Picture files.
+    """
+    paths = output.to_paths([f"{path.stem}.roundtrip.png" for path in require(image, "eightfold roundtrip photo.jpg")])
+    reading, codec, outcome = posterior.to_reading(), load_codec(choice), Outcome()
     from ..codec.pixels import write_picture
     from ..pipelines.sheet import to_sheet
     from ..pipelines.transcode import roundtrip as run_roundtrip
@@ -95,12 +112,14 @@ def roundtrip(
     return outcome.finish(as_json=output.json)
 
 
-def require(paths: tuple[Path, ...], kind: str) -> tuple[Path, ...]:
+def require(paths: tuple[Path, ...], example: str) -> tuple[Path, ...]:
     if not paths:
-        from ..core.errors import RequestError
-
-        raise RequestError(f"no {kind} given", hint=f"name one or more files, as in `eightfold encode photo.jpg`")
+        raise RequestError("no file given", hint=f"name one or more, as in `{example}`")
     return paths
+
+
+def to_text(notes: tuple[str, ...]) -> str:
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def to_number(value: float) -> float | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from ..core.errors import OutputError
-from .console import Outcome, track
+from ..core.errors import RequestError
+from .console import Outcome, show_loading, track
 from .generate import Sampling
-from .options import Choice, Output, to_slug
+from .options import ANIMATIONS, Choice, Output, to_slug
 from .transcode import load_codec
+
+LOOKS_LIKE_FILE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
 def walk(
     start: str,
     end: str,
+    /,
     *,
     frames: int = 16,
     milliseconds: int = 100,
@@ -34,25 +38,41 @@ def walk(
     milliseconds
         How long a frame is shown.
     """
-    both = [Path(text) for text in (start, end)]
-    pictures = all(path.is_file() for path in both)
-    name = "-to-".join(path.stem for path in both) if pictures else f"{to_slug(start, 30)}-to-{to_slug(end, 30)}"
-    (path,) = output.to_paths([f"{name}.webp"], (".webp", ".gif"))
-    if path.suffix.lower() not in (".webp", ".gif"):
-        raise OutputError(f"{path}: a walk is an animation", hint="name it .gif or .webp")
-    from ..codec.pixels import write_animation
-    from ..pipelines.bundle import load
-    from ..pipelines.walk import to_pairs, walk_images, walk_prompts
+    if not 1 <= milliseconds <= 60_000:
+        raise RequestError(f"--milliseconds {milliseconds}: expected 1 to 60000", hint="--milliseconds 100")
+    if sampling.count != 1:
+        raise RequestError(f"--count {sampling.count}: a walk is one animation", hint="leave --count out; --frames 32 makes it longer")
+    pictures = are_pictures(start, end)
+    names = [Path(text).stem if pictures else to_slug(text, 30) for text in (start, end)]
+    (path,) = output.to_paths([f"{'-to-'.join(names)}.webp"], ANIMATIONS)
+    requests = [sampling.to_request("" if pictures else text) for text in (start, end)]
+    from ..pipelines.walk import to_pairs, to_shares, walk_images, walk_prompts
 
+    to_shares(frames)
+    metadata = {"eightfold.walk": f"{start} | {end}"}
     if pictures:
-        metadata = {"eightfold.walk": f"{start} | {end}"}
         run = walk_images(load_codec(choice), start, end, frames)
     else:
-        metadata = {"eightfold.walk": f"{start} | {end}", "eightfold.seed": str(sampling.seed)}
-        model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
-        run = walk_prompts(model, sampling.to_request(start), sampling.to_request(end), frames)
+        with show_loading(choice.model):
+            from ..pipelines.bundle import load
+
+            model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+        metadata |= {"eightfold.seed": str(sampling.seed), "eightfold.fingerprint": model.fingerprint}
+        run = walk_prompts(model, requests[0], requests[1], frames)
     pairs = to_pairs(list(track("walk", run, frames)))
+    from ..codec.pixels import write_animation
+
     write_animation(path, [*pairs, *pairs[-2:0:-1]], milliseconds=milliseconds, metadata=metadata, overwrite=output.overwrite)
     outcome = Outcome()
     outcome.add({"start": start, "end": end, "frames": frames, "path": str(path)}, str(path), as_json=output.json)
     return outcome.finish(as_json=output.json)
+
+
+def are_pictures(start: str, end: str) -> bool:
+    """Whether both are files, or named like files: then what is missing is a file, not a word."""
+    # not Path.is_file, which raises where a prompt is too long for a name
+    files = [os.path.isfile(text) or text.lower().endswith(LOOKS_LIKE_FILE) for text in (start, end)]  # noqa: PTH113
+    if files[0] != files[1]:
+        prompt = (start, end)[files.index(False)]
+        raise RequestError(f"one end of the walk is a file and {prompt!r} is not", hint="name two pictures, or two prompts")
+    return files[0]

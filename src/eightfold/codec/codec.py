@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ CPU = torch.device("cpu")
 WIDER = "--dtype float32 has the widest range"
 
 
+@runtime_checkable
 class Posterior(Protocol):
     @property
     def mean(self) -> Tensor: ...
@@ -39,6 +40,7 @@ class Posterior(Protocol):
     def std(self) -> Tensor: ...
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """What a codec needs of a network: [-1, 1] images, sides a multiple of the downscale, to a posterior; a raw latent to an image."""
 

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ..core.errors import EightfoldError, ImageError
 
 LIMIT = 2**28  # pixels: 16384 x 16384, 3 GB as float32
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TIFF", "WEBP")  # none of them runs another program
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")  # none of them runs another program
 READABLE = "readable: PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP, JPEG 2000, QOI and PPM"
 DAMAGED = "the file may be damaged: fetch it again, or open and save it in an image editor"
 PILLOW = RLock()  # Pillow's size limit and Python's warning filters belong to the whole process
@@ -53,7 +53,7 @@ def open_image(path: str | Path) -> Generator[Image.Image, None, None]:
         before = Image.MAX_IMAGE_PIXELS
         try:
             Image.MAX_IMAGE_PIXELS = None  # its own limit is lower, and its message does not name the size
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=find_formats()) as image:
                 Image.MAX_IMAGE_PIXELS = LIMIT // 2  # Pillow refuses twice this: frames and tiles found later are held to it
                 require_size(path, *image.size)
                 yield image
@@ -65,6 +65,12 @@ def open_image(path: str | Path) -> Generator[Image.Image, None, None]:
             raise ImageError(f"{path} cannot be decoded: {to_line(error)}", hint=DAMAGED) from error
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def find_formats() -> list[str]:
+    """Those of FORMATS that this build of Pillow has."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def require_file(path: Path) -> None:

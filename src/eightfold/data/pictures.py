@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..checkpoints.save import write_safetensors
 from ..codec.pixels import to_bytes
+from ..core.errors import EightfoldError
 from ..core.progress import Progress
 from .scenes import draw_scene, render
 from .textures import render_textures
@@ -72,6 +74,9 @@ def draw_pictures(config: PictureConfig, folder: Path) -> Iterator[Progress]:
                 shard.result()
                 done += shard_size(config, running[shard])
                 yield Progress(task="pictures", number=done, total=total)
+        except BrokenProcessPool:
+            hint = "a script that trains needs `if __name__ == '__main__':` around its work; otherwise memory may have run out"
+            raise EightfoldError("a process that renders pictures ended without a word", hint=hint) from None
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -47,7 +47,7 @@ def to_levels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def blur(values: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h2 w2"]:
     height, width = values.shape[-2:]
-    return F.conv2d(F.conv2d(values, build_window(height)[:, None]), build_window(width)[None, :])
+    return F.conv2d(F.conv2d(values, build_window(height)[..., None]), build_window(width)[..., None, :])
 
 
 def build_window(size: int) -> Float[Tensor, "1 1 n"]:

@@ -97,7 +97,7 @@ def run(model: Model, plan: Plan, times: Sequence[float], sampler: Sampler, toke
 
 
 class NoiseStream:
-    """The noise of one picture: everything it needs comes from one generator, drawn on the CPU in float32, so that a seed means the same everywhere."""
+    """The noise of one picture, all from one generator: drawn on the CPU in float32, so that a seed means the same everywhere."""
 
     def __init__(self, model: Model, plan: Plan, seed: int) -> None:
         down = model.codec.space.downscale
@@ -125,7 +125,8 @@ def build_denoise(model: Model, plan: Plan, tokens: Tokens) -> Denoise:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
         if not bool(torch.isfinite(clean).all()):
-            raise EightfoldError(f"the denoiser gave values that are not finite at t = {moment.t:.3f}", hint="--dtype float32 has the widest range")
+            what = f"the denoiser gave values that are not finite at t = {moment.t:.3f}, in {str(dtype).removeprefix('torch.')}"
+            raise EightfoldError(what, hint="--dtype float32 has the widest range")
         return clean
 
     return denoise

@@ -8,24 +8,24 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.formats import TensorInfo, read_safetensors_header
+from ..checkpoints.formats import LONGEST_HEADER, TensorInfo, read_safetensors_header
 from ..checkpoints.identify import find_claimants
 from ..core.errors import ImageError
 from ..families.catalog import FAMILIES
 from ..families.spaces import SPACES
 
-SAFETENSORS_START = b"{"  # the ninth byte of a safetensors file opens its JSON header
+WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")  # of these only the first is read; the others are named in the error
 OWN = "eightfold."
+LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "decoder", "versions")
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """The facts of one file, in the order to show them. Raises an EightfoldError that says why where it is none of the three."""
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"{path} is not there" if not path.exists() else f"{path} is a folder", hint="info takes one image, latent or weight file")
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if path.suffix.lower() == ".safetensors" or start[8:9] == SAFETENSORS_START:
+        what = "is not there" if not path.exists() else "is not a file"
+        raise ImageError(f"{path} {what}", hint="info takes one image, latent or weight file")
+    if path.suffix.lower() in WEIGHTS or is_safetensors(path):
         tensors, metadata = read_safetensors_header(path)
         facts = to_latent_facts(tensors, metadata) if f"{OWN}latent" in metadata else to_weight_facts(tensors, metadata)
     else:
@@ -33,25 +33,40 @@ def read_info(path: str | Path) -> dict[str, Any]:
     return {"file": str(path), "bytes": path.stat().st_size, **facts}
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether the file begins like one: the length of the header in 8 bytes, then the header's brace."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}", hint="check your rights to read it") from None
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER
+
+
 def to_latent_facts(tensors: dict[str, TensorInfo], metadata: dict[str, str]) -> dict[str, Any]:
-    own = {name.removeprefix(OWN): value for name, value in metadata.items() if name.startswith(OWN)}
     latent = tensors.get("latent")
-    return {"kind": "latent", "shape": list(latent.shape) if latent else None, **own}
+    facts: dict[str, Any] = {"kind": "latent", "shape": list(latent.shape) if latent else None}
+    return facts | {name: metadata[OWN + name] for name in LATENT if OWN + name in metadata}
 
 
 def to_weight_facts(tensors: dict[str, TensorInfo], metadata: dict[str, str]) -> dict[str, Any]:
     """Spaces and families are claimed by tensors under any of the prefixes that the file uses."""
-    inventories = [{name.removeprefix(prefix): info.shape for name, info in tensors.items() if name.startswith(prefix)} for prefix in find_prefixes(tensors)]
-    claimed = {one.name: None for known in (SPACES, FAMILIES) for inventory in inventories for one in find_claimants(inventory, known)}
+    parts = {prefix: take(tensors, prefix) for prefix in find_prefixes(tensors)}
+    claimed = {one.name: None for known in (SPACES, FAMILIES) for shapes in parts.values() for one in find_claimants(shapes, known)}
     return {
         "kind": "weights",
         "tensors": len(tensors),
         "parameters": sum(prod(info.shape) for info in tensors.values()),
         "dtypes": dict(Counter(info.dtype for info in tensors.values())),
-        "parts": {prefix.rstrip(".") or "all": sum(prod(info.shape) for name, info in tensors.items() if name.startswith(prefix)) for prefix in find_prefixes(tensors)},
+        "parts": {prefix.rstrip(".") or "all": sum(prod(shape) for shape in shapes.values()) for prefix, shapes in parts.items()},
         "looks like": list(claimed) or "no known space or family",
         "metadata": metadata,
     }
+
+
+def take(tensors: dict[str, TensorInfo], prefix: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors under `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): info.shape for name, info in tensors.items() if name.startswith(prefix)}
 
 
 def find_prefixes(tensors: dict[str, TensorInfo]) -> list[str]:
@@ -64,8 +79,20 @@ def read_picture_facts(path: Path) -> dict[str, Any]:
     from ..codec.pixels import read_metadata
 
     with open_image(path) as image:
-        facts: dict[str, Any] = {"kind": "picture", "format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
+        facts: dict[str, Any] = {"kind": "picture", "format": image.format, "mode": image.mode}
+        facts |= {"width": image.width, "height": image.height}
     metadata = read_metadata(path)
-    if "eightfold" in metadata:
-        facts |= json.loads(metadata.pop("eightfold"))
+    record = to_record(metadata.get("eightfold", ""))
+    if record:
+        del metadata["eightfold"]
+        facts["made with"] = record
     return facts | ({"metadata": metadata} if metadata else {})
+
+
+def to_record(text: str) -> dict[str, Any]:
+    """What we wrote into a picture; empty for anything else that somebody may have put there."""
+    try:
+        record = json.loads(text, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

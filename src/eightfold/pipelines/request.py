@@ -9,6 +9,8 @@ from ..core.errors import RequestError
 from ..specs.family import Family
 
 LARGEST = 16384  # pixels a side
+MOST = 10_000  # pictures of one request
+SEEDS = 2**63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,7 @@ class Request:
 
     `size` is width, height in pixels. Picture i of `count` uses seed + i and equals the picture made alone with that seed.
     `guidance` 1 asks the denoiser once a step, more makes it follow the prompt more closely (arXiv 2207.12598); `negative` is what
-    to lead away from. `eta` is DDIM's share of fresh noise.
+    to lead away from. `eta` is DDIM's share of fresh noise. Raises RequestError for a count or a seed that cannot be.
     """
 
     prompt: str
@@ -31,6 +33,11 @@ class Request:
     seed: int = 0
     count: int = 1
     ignore_unknown: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MOST:
+            raise RequestError(f"count {self.count}: expected 1 to {MOST}", hint="--count 4 makes four pictures")
+        check_seed(self.seed, self.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +58,12 @@ class Plan:
 
 
 def to_plan(request: Request, family: Family) -> Plan:
-    """Fill in the family's defaults and check the numbers (RequestError)."""
+    """Fill in the family's defaults and check the size (RequestError)."""
     defaults = family.defaults
     width, height = request.size or defaults.size
     if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
-        raise RequestError(f"size {width}x{height}: each side can be 1 to {LARGEST} pixels", hint=f"{family.name} is at home at {to_text(defaults.size)}")
-    if not 1 <= request.count <= 10_000:
-        raise RequestError(f"count {request.count}: expected 1 to 10000", hint="--count 4 makes four pictures")
-    if not 0 <= request.seed < 2**63 - request.count:
-        raise RequestError(f"seed {request.seed}: expected 0 to 2**63 - 1", hint="--seed 1")
+        hint = f"{family.name} is at home at {to_text(defaults.size)}"
+        raise RequestError(f"size {width}x{height}: each side can be 1 to {LARGEST} pixels", hint=hint)
     return Plan(
         prompt=request.prompt,
         negative=request.negative,
@@ -75,9 +79,15 @@ def to_plan(request: Request, family: Family) -> Plan:
     )
 
 
+def check_seed(seed: int, count: int = 1) -> None:
+    """Raise a RequestError unless `seed` and the `count` - 1 after it are seeds."""
+    if not 0 <= seed <= SEEDS - count:
+        raise RequestError(f"seed {seed}: expected 0 to 2**63 - {count}", hint="--seed 1")
+
+
 def to_size(text: str) -> tuple[int, int]:
     """ "512x768" as (512, 768): width first, everywhere."""
-    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX\u00d7]\s*(\d{1,6})\s*", text)
     if match is None:
         raise RequestError(f"size {text!r} is not WIDTHxHEIGHT", hint="--size 512x768 is 512 wide and 768 high")
     return int(match[1]), int(match[2])

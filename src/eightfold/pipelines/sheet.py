@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ def to_sheet(images: Sequence[Float[Tensor, "1 3 h w"]], *, columns: int, labels
     return to_image(sheet)
 
 
-def wrap(text: str, width: int, measure) -> list[str]:
+def wrap(text: str, width: int, measure: Callable[[str], float]) -> list[str]:
     """Break at blanks so that every line is at most `width` pixels wide, as far as its longest word allows."""
     lines: list[str] = []
     for word in text.split():

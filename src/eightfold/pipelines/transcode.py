@@ -20,6 +20,7 @@ from ..families.catalog import FAMILIES
 from ..metrics.pixels import psnr, ssim
 from ..specs.process import Process
 from ..specs.space import Reading, Space
+from .request import check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,14 @@ def roundtrip(codec: Codec, path: str | Path, *, reading: Reading | None = None,
 
 
 def diffuse(codec: Codec, process: Process, path: str | Path, times: Sequence[float], *, seed: int = 0) -> Iterator[Picture]:
-    """The picture's latent with the noise of each time mixed in, decoded: forward diffusion made visible. The noise is the same at every time."""
+    """The picture's latent with the noise of each time mixed in, decoded: forward diffusion made visible.
+
+    The noise is the same at every time, drawn from `seed`. Raises RequestError for a time outside 0 (clean) to 1 (noise).
+    """
     for t in times:
         if not 0 <= t <= 1:
             raise RequestError(f"time {t}: expected 0 (clean) to 1 (noise)", hint="--at 0.2,0.5,0.8")
+    check_seed(seed)
     latent = codec.encode(read_picture(path))
     clean = codec.normalise(latent.raw.to(codec.device))
     noise = draw_noise(tuple(clean.shape), build_generator(seed)).to(codec.device)
@@ -75,4 +80,4 @@ def slerp(start: Float[Tensor, "*s"], end: Float[Tensor, "*s"], share: float) ->
     sine = torch.sin(angle)
     if sine.abs() < 1e-4:
         return (1 - share) * start + share * end
-    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / sine
+    return (torch.sin((1 - share) * angle) / sine) * start + (torch.sin(share * angle) / sine) * end

@@ -15,7 +15,7 @@ from ..codec.codec import Codec
 from ..codec.pixels import Picture, read_picture
 from ..core.errors import RequestError
 from .bundle import Model
-from .generate import Tokens, encode_prompts, generate
+from .generate import GenerationStep, Tokens, encode_prompts, generate
 from .request import Request, to_plan
 from .transcode import slerp
 
@@ -53,16 +53,21 @@ def walk_images(codec: Codec, start: str | Path, end: str | Path, frames: int) -
 def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Iterator[Frame]:
     """From one prompt to another: slerp of what the text encoder says of them, everything else as in `start`, the seed included."""
     shares = to_shares(frames)
-    tokens = [encode_prompts(model, to_plan(request, model.family)) for request in (start, end)]
-    images = [draw(model, replace(start, count=1), tokens[0]), draw(model, replace(end, count=1, seed=start.seed), tokens[1])]
+    start, end = replace(start, count=1), replace(end, count=1, seed=start.seed)
+    plans = [to_plan(request, model.family) for request in (start, end)]
+    if (plans[0].width, plans[0].height) != (plans[1].width, plans[1].height):
+        raise RequestError("the two prompts ask for pictures of different sizes", hint="a walk has one size")
+    ends = [generate(model, request) for request in (start, end)]  # both are checked before the first step of either
+    tokens = [encode_prompts(model, plan) for plan in plans]
+    images = [finish(run) for run in ends]
     for number, share in enumerate(shares, 1):
         between = Tokens(slerp(tokens[0].positive, tokens[1].positive, share), tokens[0].negative)
-        image = draw(model, replace(start, count=1), between)
+        image = finish(generate(model, start, tokens=between))
         yield Frame(number=number, total=frames, share=share, latent=image, pixel=(1 - share) * images[0] + share * images[1])
 
 
-def draw(model: Model, request: Request, tokens: Tokens) -> Float[Tensor, "1 3 h w"]:
-    *_, last = generate(model, request, tokens=tokens)
+def finish(run: Iterator[GenerationStep]) -> Float[Tensor, "1 3 h w"]:
+    *_, last = run
     return last.images[0].image
 
 

@@ -70,13 +70,21 @@ class WordsLayer(nn.Module):
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
 
 
+def build_embedding(count: int, width: int) -> nn.Embedding:
+    """nn.Embedding with its usual start. On `meta` there is nothing to draw, and trying to makes torch import a compiler for seconds."""
+    embedding = nn.Embedding.from_pretrained(torch.empty(count, width), freeze=False)
+    if not embedding.weight.is_meta:
+        nn.init.normal_(embedding.weight)
+    return embedding
+
+
 class WordsEncoder(nn.Module):
     """Word numbers to tokens: embedding, learned positions, a few self-attention layers."""
 
     def __init__(self, config: WordsConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(SPECIAL + len(config.words), config.width)
+        self.embedding = build_embedding(SPECIAL + len(config.words), config.width)
         self.position = nn.Parameter(torch.zeros(config.tokens, config.width))
         self.layers = nn.ModuleList(WordsLayer(config.width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
