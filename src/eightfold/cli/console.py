@@ -55,10 +55,10 @@ def report_error(error: EightfoldError) -> int:
 
 
 def report_usage(error: Any) -> int:
-    """`error` is cyclopts': its text ends with a full stop, and it knows in which command it arose."""
-    text = " ".join(str(error).split()).rstrip(".")
-    command = " ".join(["eightfold", *(error.command_chain or ())])
-    warn(f"error: {text}. Hint: `{command} --help` lists {'its options' if error.command_chain else 'the commands'}")
+    """`error` is cyclopts', which knows in which command it arose."""
+    text = " ".join(str(error).split())
+    command = " ".join(["eightfold", *(error.command_chain or ()), "--help"])
+    warn(f"error: {text if text.endswith(('.', '?')) else text + '.'} Hint: `{command}` shows how it is called")
     return BAD
 
 

@@ -17,6 +17,7 @@ app = App(name="train", help="Train an autoencoder or a denoiser from a configur
 @app.command
 def autoencoder(
     config: Path,
+    /,
     *,
     out: Path | None = None,
     resume: Flag = False,
@@ -46,6 +47,7 @@ def autoencoder(
 @app.command
 def denoiser(
     config: Path,
+    /,
     *,
     out: Path | None = None,
     resume: Flag = False,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.formats import read_safetensors_header
@@ -27,6 +27,8 @@ from .request import Request
 
 if TYPE_CHECKING:
     from .generate import GenerationStep
+
+M = TypeVar("M", bound=nn.Module)
 
 EMBEDDED = {"pocket": "pocket.safetensors"}  # name -> file in the package's `pocket` folder
 
@@ -81,7 +83,6 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
             hint="the embedded model is complete: --model pocket",
         )
     config = family.text
-    place = {"source": str(path), "device": placement.device, "dtype": placement.dtype}
     codec = build_codec(read_tensors(path, "autoencoder."), metadata, space=family.space, source=str(path), placement=placement)
     if vae is not None:
         other = load_codec(vae, placement=placement)
@@ -90,13 +91,18 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
     return Model(
         family=family,
         codec=codec,
-        denoiser=load_module(lambda: UNet(family.denoiser), read_tensors(path, "denoiser."), **place),
+        denoiser=load_part(path, "denoiser.", lambda: UNet(family.denoiser), placement),
         words=Words(config),
-        text=load_module(lambda: WordsEncoder(config), read_tensors(path, "text."), **place),
+        text=load_part(path, "text.", lambda: WordsEncoder(config), placement),
         placement=placement,
         fingerprint=metadata.get("eightfold.fingerprint") or fingerprint(read_tensors(path)),
         source=str(path),
     )
+
+
+def load_part(path: Path, prefix: str, build: Callable[[], M], placement: Placement) -> M:
+    """One network of a whole model's file."""
+    return load_module(build, read_tensors(path, prefix), source=str(path), device=placement.device, dtype=placement.dtype)
 
 
 def load_model_codec(name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Codec:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..checkpoints.formats import LONGEST_HEADER, TensorInfo, read_safetensors_header
 from ..checkpoints.identify import find_claimants
@@ -95,4 +95,4 @@ def to_record(text: str) -> dict[str, Any]:
         record = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return cast(dict[str, Any], record) if isinstance(record, dict) else {}

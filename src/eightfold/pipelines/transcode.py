@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import acos, sin, sqrt
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -74,10 +74,9 @@ def slerp(start: Float[Tensor, "*s"], end: Float[Tensor, "*s"], share: float) ->
 
     Between two draws of high-dimensional noise the middle keeps their length, which a straight line would not.
     """
-    norms = start.norm() * end.norm()
-    cosine = (start * end).sum() / norms if norms > 0 else torch.ones(())
-    angle = torch.acos(cosine.clamp(-1, 1))
-    sine = torch.sin(angle)
-    if sine.abs() < 1e-4:
+    one, other = (side.double().cpu().flatten() for side in (start, end))
+    norms = sqrt(float(one @ one) * float(other @ other))
+    angle = acos(min(max(float(one @ other) / norms, -1), 1)) if norms > 0 else 0.0
+    if sin(angle) < 1e-4:
         return (1 - share) * start + share * end
-    return (torch.sin((1 - share) * angle) / sine) * start + (torch.sin(share * angle) / sine) * end
+    return (sin((1 - share) * angle) / sin(angle)) * start + (sin(share * angle) / sin(angle)) * end
