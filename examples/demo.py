@@ -20,7 +20,14 @@ from eightfold.pipelines.transcode import diffuse
 from eightfold.pipelines.walk import to_pairs, walk_prompts
 
 OUT = Path("demo")
-PROMPTS = ("a red cube", "a small blue ball", "a shiny green cone", "a large yellow cylinder", "a purple sphere", "a red cube and a blue sphere")
+PROMPTS = (
+    "a red cube",
+    "a small blue ball",
+    "a shiny green cone",
+    "a large yellow cylinder",
+    "a purple sphere",
+    "a red cube and a blue sphere",
+)
 
 
 def main() -> None:
@@ -71,7 +78,8 @@ def measure_photograph(model: ef.Model) -> None:
     shape = "x".join(str(side) for side in trip.latent.raw.shape[1:])
     figures = f"PSNR {trip.psnr:.2f} dB, SSIM {trip.ssim:.4f}"
     trip.latent.save(OUT / "astronaut.latent.safetensors", overwrite=True)
-    sheet = to_sheet([trip.original.image, trip.decoded.image], columns=2, labels=["a photograph, 512x512", f"through a {shape} latent and back: {figures}"])
+    labels = ["a photograph, 512x512", f"through a {shape} latent and back: {figures}"]
+    sheet = to_sheet([trip.original.image, trip.decoded.image], columns=2, labels=labels)
     save(OUT / "roundtrip.png", sheet, f"a photograph of 512x512 through a {shape} latent and back: {figures}")
 
 

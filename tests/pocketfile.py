@@ -19,7 +19,9 @@ POCKET_FILE = to_path("pocket")
 
 def write_vae(path: Path) -> Path:
     """The pocket autoencoder alone."""
-    metadata = {key: value for key, value in read_safetensors_header(POCKET_FILE).metadata.items() if key in ("eightfold.scale", "eightfold.shift")}
+    metadata = {
+        key: value for key, value in read_safetensors_header(POCKET_FILE).metadata.items() if key in ("eightfold.scale", "eightfold.shift")
+    }
     write_safetensors(path, read_tensors(POCKET_FILE, "autoencoder."), metadata, overwrite=False)
     return path
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import os
 import re
+import socket
 import subprocess
 import sys
 from functools import cache
@@ -219,6 +220,11 @@ def test_public_names_are_documented():
         found = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == one.__name__]
         assert len(found) == 1, name
         assert ast.get_docstring(found[0]), name
+
+
+def test_tests_reach_no_network():
+    with pytest.raises(RuntimeError, match="a test tried to connect"):
+        socket.create_connection(("127.0.0.1", 9), timeout=1)
 
 
 def test_texts_name_no_place_on_one_machine():

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pocketfile import POCKET_FILE, read_pixels, read_size, write_vae
 
 from eightfold.codec.pixels import Picture, read_metadata
 from eightfold.core.errors import OutputError
 from eightfold.core.versions import read_versions
 from eightfold.pipelines.bundle import load
+from pocketfile import POCKET_FILE, read_pixels, read_size, write_vae
 
 SMALL = ("--size", "32x32", "--steps", "2")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pocketfile import build_latent, read_pixels, read_size, write_photo, write_vae
 
 from eightfold.codec.latentfile import read_latent
 from eightfold.codec.pixels import read_metadata
+from pocketfile import build_latent, read_pixels, read_size, write_photo, write_vae
 
 SIZES = {"photo": (451, 300), "strip": (129, 7), "dot": (1, 1)}
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -184,7 +185,7 @@ def test_rate_rises_holds_and_falls():
     rates = [to_rate(step, schedule) for step in range(1001)]
     assert rates[0] == pytest.approx(0.02) and rates[49] == pytest.approx(1.0)
     assert set(rates[100:501]) == {2.0}
-    assert all(a > b for a, b in zip(rates[501:1000], rates[502:1001], strict=True))
+    assert all(a > b for a, b in pairwise(rates[501:1001]))
     assert rates[1000] == pytest.approx(0.2)
 
 

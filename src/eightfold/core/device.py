@@ -34,5 +34,7 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError):
-        raise RequestError(f"device {device!r} cannot be used here", hint="--device cpu always works; cuda:0 names the first NVIDIA GPU") from None
+        raise RequestError(
+            f"device {device!r} cannot be used here", hint="--device cpu always works; cuda:0 names the first NVIDIA GPU"
+        ) from None
     return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'exact everywhere' if dtype == 'auto' else 'asked for'}")

@@ -62,7 +62,7 @@ class UNet(nn.Module):
     def forward(
         self,
         noisy: Float[Tensor, "b c h w"],
-        timestep: Float[Tensor, "b"],
+        timestep: Float[Tensor, " b"],
         tokens: Float[Tensor, "b n d"] | None = None,
     ) -> Float[Tensor, "b c2 h w"]:
         """`timestep` counts the process's table entries from 0, fractions allowed."""

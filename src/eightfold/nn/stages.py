@@ -41,8 +41,8 @@ class Convolution(nn.Conv2d):
     def __init__(self, channels: int, out_channels: int, kernel: int = 3) -> None:
         super().__init__(channels, out_channels, kernel, padding=kernel // 2)
 
-    def forward(self, x: Tensor, state: State | None = None) -> Tensor:
-        return super().forward(x)
+    def forward(self, input: Tensor, state: State | None = None) -> Tensor:
+        return super().forward(input)
 
 
 class NormSiLU(nn.GroupNorm):
@@ -51,8 +51,8 @@ class NormSiLU(nn.GroupNorm):
     def __init__(self, groups: int, channels: int, eps: float) -> None:
         super().__init__(groups, channels, eps=eps)
 
-    def forward(self, x: Tensor, state: State | None = None) -> Tensor:
-        return F.silu(super().forward(x))
+    def forward(self, input: Tensor, state: State | None = None) -> Tensor:
+        return F.silu(super().forward(input))
 
 
 class ResidualBlock(nn.Module):

@@ -60,9 +60,8 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
     Everything that can be wrong with the request is raised before the first step. `tokens` stand in for those of the prompts.
     """
     plan = to_plan(request, model.family)
-    if not request.ignore_unknown:
-        for prompt in (request.prompt, request.negative):
-            model.words.check(prompt)
+    for prompt in (request.prompt, request.negative):
+        model.words.check(prompt, ignore_unknown=request.ignore_unknown)
     times = build_grid(plan.grid, model.family.process, plan.steps)
     sampler = build_sampler(plan.sampler, eta=plan.eta)
     return run(model, plan, times, sampler, tokens or encode_prompts(model, plan))

@@ -34,9 +34,9 @@ class Words:
         """The words of `prompt` that are not in the list, each once, in order."""
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in self.numbers))
 
-    def check(self, prompt: str) -> None:
-        """Raise UnknownWord, naming the nearest known words, or RequestError for a prompt that is too long."""
-        unknown = self.to_unknown(prompt)
+    def check(self, prompt: str, *, ignore_unknown: bool = False) -> None:
+        """Raise UnknownWord, naming the nearest known words, unless they are to be passed by; RequestError for a prompt that is too long."""
+        unknown = [] if ignore_unknown else self.to_unknown(prompt)
         if unknown:
             word = unknown[0]
             near = to_nearest(word, self.numbers)

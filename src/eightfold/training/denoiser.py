@@ -76,7 +76,9 @@ def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         clean, captions, times, noise = draw_batch(latents, codec, config, family, step)
-        alpha, sigma = (torch.tensor([part(t) for t in times])[:, None, None, None] for part in (family.process.alpha, family.process.sigma))
+        alpha, sigma = (
+            torch.tensor([part(t) for t in times])[:, None, None, None] for part in (family.process.alpha, family.process.sigma)
+        )
         timestep = torch.tensor([family.process.timestep(t) for t in times])
         output = model.denoiser(add_noise(clean, noise, alpha, sigma), timestep, model.text(words.to_numbers(captions)))
         losses = denoising_loss(output, to_target(clean, noise, alpha, sigma, family.prediction))
@@ -87,7 +89,9 @@ def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False
     write_model(folder / WEIGHTS, model, codec, config)
 
 
-def draw_batch(latents: Latents, codec: Codec, config: DenoiserConfig, family: Family, step: int) -> tuple[Tensor, list[str], list[float], Tensor]:
+def draw_batch(
+    latents: Latents, codec: Codec, config: DenoiserConfig, family: Family, step: int
+) -> tuple[Tensor, list[str], list[float], Tensor]:
     """Normalised latents, captions (some dropped), times and noise of one step, from its number alone."""
     generator = build_generator(config.schedule.seed, "denoiser", step)
     chosen = torch.randint(len(latents.captions), (config.schedule.batch,), generator=generator)

@@ -17,5 +17,5 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """`step` counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        new = module.state_dict()
-        torch._foreach_lerp_([self.weights[name] for name in new], [weight.detach() for weight in new.values()], 1 - decay)
+        for name, weight in module.state_dict().items():
+            self.weights[name].lerp_(weight, 1 - decay)

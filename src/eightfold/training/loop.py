@@ -49,7 +49,9 @@ def to_rate(step: int, schedule: Schedule) -> float:
     return schedule.rate * (schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def run_training(module: nn.Module, loss: StepLoss, schedule: Schedule, folder: Path, *, resume: bool, run: dict[str, Any]) -> Iterator[Progress]:
+def run_training(
+    module: nn.Module, loss: StepLoss, schedule: Schedule, folder: Path, *, resume: bool, run: dict[str, Any]
+) -> Iterator[Progress]:
     """Train `module` in place and leave the moving average in it. `run` is what a checkpoint must agree with to be resumed.
 
     Yields a Progress a step. Raises OutputError where a checkpoint exists and `resume` is not given, CheckpointError where it is of another run.
@@ -84,7 +86,9 @@ def run_training(module: nn.Module, loss: StepLoss, schedule: Schedule, folder: 
     module.eval()
 
 
-def run_step(module: nn.Module, loss: StepLoss, optimiser: torch.optim.Optimizer, average: Average, schedule: Schedule, step: int) -> dict[str, float]:
+def run_step(
+    module: nn.Module, loss: StepLoss, optimiser: torch.optim.Optimizer, average: Average, schedule: Schedule, step: int
+) -> dict[str, float]:
     rate = to_rate(step, schedule)
     for group in optimiser.param_groups:
         group["lr"] = rate
@@ -113,7 +117,9 @@ def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimi
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("run") != identity:
-                raise CheckpointError(f"{path} belongs to a run with other settings", hint="use the settings it was started with, or another --out")
+                raise CheckpointError(
+                    f"{path} belongs to a run with other settings", hint="use the settings it was started with, or another --out"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except EightfoldError:
         raise
