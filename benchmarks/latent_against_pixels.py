@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -69,9 +69,15 @@ def measure_times(repeats: int) -> dict[str, dict[str, float]]:
 def measure_rise(kind: str, what: str) -> float:
     """Peak resident memory of a step above that of the process with its network, in MB; run in a fresh process."""
     model = build(kind)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = read_status("VmRSS")
     run(model, kind, what)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return read_status("VmHWM") - before
+
+
+def read_status(field: str) -> float:
+    """A line of /proc/self/status in MB. (The peak that getrusage gives is inherited from the parent process.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def main() -> None:

@@ -196,6 +196,8 @@ def test_impossible_sizes(refuse: Any, size: str) -> None:
         ("--count", "1000000000"),
         ("--seed", "-1"),
         ("--seed", str(2**63)),
+        ("--seed", "2.5"),  # which the parser would round
+        ("--seed", "1e3"),
         ("--guidance", "-1"),
         ("--guidance", "nan"),
         ("--eta", "0.5"),
@@ -274,3 +276,28 @@ def test_a_configuration_with_a_mistake(refuse: Any, tmp_path: Path, change: tup
 
 def test_a_missing_configuration(refuse: Any) -> None:
     assert "gone.toml" in refuse("train", "denoiser", "gone.toml")
+
+
+@pytest.mark.usefixtures("unloadable")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "a red cube", "--out", "a" * 300 + ".png"),
+        ("generate", "a red cube", "--out", "a" * 300),
+        ("generate", "a red cube", "--film", "a" * 300 + ".gif"),
+        ("encode", "a" * 300 + ".png"),
+        ("info", "a" * 300 + ".png"),
+    ],
+)
+def test_names_that_are_too_long(refuse: Any, arguments: tuple[str, ...]) -> None:
+    assert "a" * 300 in refuse(*arguments)
+
+
+def test_a_model_with_a_name_that_is_too_long(refuse: Any) -> None:
+    refuse("generate", "a red cube", "--model", "a" * 300, *SMALL)
+
+
+def test_training_into_a_file(refuse: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    config = Path(__file__).parents[2] / "configs" / "pocket-autoencoder.toml"
+    assert "not a folder" in refuse("train", "autoencoder", config, "--out", "taken")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from threading import Lock, Timer
 from typing import Any, TextIO, TypeVar
 
-from ..core.errors import EightfoldError
+from ..core.errors import EightfoldError, OutputError
 from ..core.progress import Progress
 
 T = TypeVar("T")
@@ -37,12 +37,31 @@ def write(stream: TextIO, text: str) -> None:
     for bars in SHOWING if stream.isatty() else ():
         bars.rich.console.print(line, soft_wrap=True, markup=False, highlight=False)
         return
-    stream.write(line + "\n")
-    stream.flush()
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if stream is sys.stdout:
+            raise OutputError(f"cannot write to standard output: {error.strerror}", hint="check the space left") from error
 
 
 def say_json(result: Any) -> None:
     say(json.dumps(result, allow_nan=False))
+
+
+def report(error: Exception) -> int:
+    """One line for what the user can mend, a traceback for a bug; the exit code."""
+    if isinstance(error, EightfoldError):
+        return report_error(error)
+    if isinstance(error, BrokenPipeError):  # whoever read our output has gone
+        return CANCELLED
+    if is_memory(error):
+        return report_memory()
+    from cyclopts import CycloptsError
+
+    return report_usage(error) if isinstance(error, CycloptsError) else report_bug(error)
 
 
 def to_line(error: EightfoldError) -> str:
@@ -77,8 +96,8 @@ def is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY))
 
 
-def report_bug() -> int:
-    traceback.print_exc()
+def report_bug(error: Exception) -> int:
+    traceback.print_exception(error)
     warn("error: this is a bug in eightfold. Hint: report it with the lines above")
     return BUG
 

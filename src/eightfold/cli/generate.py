@@ -12,7 +12,7 @@ from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
 from .console import Outcome, show_loading, show_progress
-from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, refuse_folder, to_slugs
+from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_slugs
 
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
@@ -51,13 +51,13 @@ class Sampling:
 
     negative: str = ""
     size: str | None = None
-    steps: int | None = None
+    steps: WholeOrNone = None
     sampler: str | None = None
     grid: str | None = None
     guidance: float | None = None
     eta: float = 0.0
-    seed: int = 0
-    count: int = 1
+    seed: Whole = 0
+    count: Whole = 1
     ignore_unknown: Flag = False
 
     def to_request(self, prompt: str) -> Request:

@@ -25,37 +25,30 @@ VERBS = {  # name -> what `eightfold --help` says of it: the first line of the f
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 a bug, 2 bad input or usage, 3 some of many failed, 130 cancelled."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    from .console import report, report_cancel
+
+    try:
+        return dispatch(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        return report_cancel()
+    except Exception as error:
+        return report(error)
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Help and version are answered here: the parser of the verbs takes longer to import than all else."""
+    from .console import say
+
     if arguments in ([], ["--help"], ["-h"]):
-        print(to_help())
+        say(to_help())
         return 0
     if arguments == ["--version"]:
         from ..core.versions import read_versions
 
-        print(read_versions()["eightfold"])
+        say(read_versions()["eightfold"])
         return 0
-    return run_verb(arguments)
-
-
-def run_verb(arguments: list[str]) -> int:
-    from cyclopts import CycloptsError
-
-    from ..core.errors import EightfoldError
-    from .console import CANCELLED, is_memory, report_bug, report_cancel, report_error, report_memory, report_usage
-
-    try:
-        code = build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        return code if isinstance(code, int) else 0
-    except CycloptsError as error:
-        return report_usage(error)
-    except EightfoldError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        return report_cancel()
-    except BrokenPipeError:
-        return CANCELLED
-    except Exception as error:
-        return report_memory() if is_memory(error) else report_bug()
+    code = build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return code if isinstance(code, int) else 0
 
 
 def build_app() -> App:
@@ -64,7 +57,7 @@ def build_app() -> App:
 
     from . import generate, info, noise, train, transcode, walk
 
-    app = App(name="eightfold", help_format="plaintext", version_flags=[])
+    app = App(name="eightfold", help_format="plaintext", version_flags=[], suppress_keyboard_interrupt=False)
     for verb in (generate.generate, transcode.encode, transcode.decode, transcode.roundtrip, noise.noise, walk.walk, info.info):
         app.command(verb, name=verb.__name__)
     app.command(train.app)
@@ -72,7 +65,7 @@ def build_app() -> App:
 
 
 def to_help() -> str:
-    """Written without the parser of the verbs, which takes longer to import than all else."""
+    """What `eightfold --help` prints."""
     from shutil import get_terminal_size
     from textwrap import wrap
 
@@ -90,10 +83,7 @@ def main() -> None:
     code = run()
     try:
         sys.stdout.flush()
-    except OSError as error:  # the reader of a pipe is gone, or the disk is full
+    except OSError:  # which has been reported; without this Python would try again at exit, and complain
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at exit, and complains
-        if not isinstance(error, BrokenPipeError):
-            sys.stderr.write(f"error: cannot write to standard output: {error.strerror}. Hint: check the space left\n")
-            code = code or 2
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

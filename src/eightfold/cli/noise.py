@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.errors import RequestError
 from .console import Outcome, track
-from .options import Choice, Output
+from .options import Choice, Output, Whole
 from .transcode import load_codec
 
 
@@ -15,7 +15,7 @@ def noise(
     /,
     *,
     at: str = "0.2,0.5,0.8",
-    seed: int = 0,
+    seed: Whole = 0,
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:

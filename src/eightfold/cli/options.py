@@ -9,17 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 
 Reading = Literal["mode", "sample"]
+
+
+def to_whole(_: object, tokens: Sequence[Token]) -> int:
+    """The parser of the command line would round 2.5 to 2 without a word."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=to_whole)]
+WholeOrNone = Annotated[int | None, Parameter(converter=to_whole)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ANIMATIONS = (".gif", ".webp")
 LATENTS = (".safetensors",)
-OTHER_FILES = (".bmp", ".tif", ".tiff", ".avif", ".mp4", ".latent", ".pt", ".ckpt", ".npy", ".json", ".txt")
+OTHER = (".bmp", ".tif", ".tiff", ".avif", ".mp4", ".latent", ".pt", ".ckpt", ".npy", ".json", ".txt")
+KNOWN = {*PICTURES, *ANIMATIONS, *LATENTS, *OTHER}  # a name with another ending is a folder's
 
 
 @Parameter(name="*")
@@ -70,11 +83,12 @@ class Output:
         Refuses what cannot be written, before any work.
         """
         suffix = self.out.suffix.lower()
-        if suffix in suffixes and not self.out.is_dir():
+        is_file = suffix in KNOWN and not is_folder(self.out)
+        if is_file and suffix in suffixes:
             if len(names) != 1:
                 raise RequestError(f"--out {self.out} is one file, and there are {len(names)} results", hint="give --out a folder")
             paths = [self.out]
-        elif suffix in {*PICTURES, *ANIMATIONS, *LATENTS, *OTHER_FILES} and not self.out.is_dir():
+        elif is_file:
             hint = f"name it {' or '.join(suffixes)}, or name a folder"
             raise OutputError(f"--out {self.out}: the result is no {suffix} file", hint=hint)
         else:
@@ -105,7 +119,7 @@ class Posterior:
 
     sample: Flag = False
     mode: Flag = False
-    seed: int = 0
+    seed: Whole = 0
 
     def to_reading(self) -> Reading | None:
         from ..pipelines.request import check_seed
@@ -118,13 +132,24 @@ class Posterior:
 
 def refuse_folder(path: Path) -> None:
     """Raise an OutputError if no file can be made at `path`: something on the way to it is no folder, or may not be written to."""
-    if path.is_dir():
+    if is_folder(path):
         raise OutputError(f"{path} is a folder", hint="--out names another place")
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name too long, above all
+        raise OutputError(f"cannot write {path}: {error.strerror}", hint="--out names another place") from None
     nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not nearest.is_dir():
         raise OutputError(f"cannot write {path}: {nearest} is not a folder", hint="--out names another place")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no right to write in {nearest}", hint="--out names another place")
+
+
+def is_folder(path: Path) -> bool:
+    """Unlike Path.is_dir, no error for a name that cannot be one."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def to_slug(text: str, longest: int = 60) -> str:

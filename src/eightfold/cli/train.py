@@ -9,7 +9,7 @@ from cyclopts import App
 
 from ..core.progress import Progress
 from .console import DONE, say, say_json, show_progress
-from .options import Flag
+from .options import Flag, refuse_folder
 
 app = App(name="train", help="Train an autoencoder or a denoiser from a configuration file.")
 
@@ -41,6 +41,7 @@ def autoencoder(
     from ..training.config import AutoencoderConfig
 
     folder = out or Path("runs") / config.stem
+    refuse_folder(folder / WEIGHTS)
     return follow(train_autoencoder(read_toml(config, AutoencoderConfig), folder, resume=resume), folder / WEIGHTS, as_json=json)
 
 
@@ -71,6 +72,7 @@ def denoiser(
     from ..training.denoiser import WEIGHTS, train_denoiser
 
     folder = out or Path("runs") / config.stem
+    refuse_folder(folder / WEIGHTS)
     return follow(train_denoiser(read_toml(config, DenoiserConfig), folder, resume=resume), folder / WEIGHTS, as_json=json)
 
 

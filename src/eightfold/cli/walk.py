@@ -8,7 +8,7 @@ from pathlib import Path
 from ..core.errors import RequestError
 from .console import Outcome, show_loading, track
 from .generate import Sampling
-from .options import ANIMATIONS, Choice, Output, to_slug
+from .options import ANIMATIONS, Choice, Output, Whole, to_slug
 from .transcode import load_codec
 
 LOOKS_LIKE_FILE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -19,8 +19,8 @@ def walk(
     end: str,
     /,
     *,
-    frames: int = 16,
-    milliseconds: int = 100,
+    frames: Whole = 16,
+    milliseconds: Whole = 100,
     sampling: Sampling = Sampling(),
     choice: Choice = Choice(),
     output: Output = Output(),

@@ -9,6 +9,7 @@ from .errors import RequestError, UnknownName
 if TYPE_CHECKING:
     import torch
 
+DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -32,9 +33,10 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
     chosen = "float32" if dtype == "auto" else dtype
     try:
         place = torch.device(device)
+        if place.type not in DEVICES:
+            raise RuntimeError(f"{place.type} is none of {DEVICES}")
         torch.empty(1, device=place)
-    except (RuntimeError, AssertionError):
-        raise RequestError(
-            f"device {device!r} cannot be used here", hint="--device cpu always works; cuda:0 names the first NVIDIA GPU"
-        ) from None
+    except (RuntimeError, AssertionError):  # torch's own words for a device that is not there differ from kind to kind
+        hint = "--device cpu always works; cuda:0 names the first NVIDIA GPU"
+        raise RequestError(f"device {device!r} cannot be used here", hint=hint) from None
     return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'exact everywhere' if dtype == 'auto' else 'asked for'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -63,7 +64,7 @@ def to_path(name: str | Path) -> Path:
     if str(name) in EMBEDDED:
         return Path(str(files("eightfold") / "pocket" / EMBEDDED[str(name)]))
     path = Path(name)
-    if not path.exists() and not path.suffix and path.name == str(name):
+    if not os.path.lexists(path) and not path.suffix and path.name == str(name):
         raise UnknownName("model", str(name), EMBEDDED)
     return path
 
@@ -95,7 +96,7 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
         words=Words(config),
         text=load_part(path, "text.", lambda: WordsEncoder(config), placement),
         placement=placement,
-        fingerprint=metadata.get("eightfold.fingerprint") or fingerprint(read_tensors(path)),
+        fingerprint=fingerprint(read_tensors(path)),
         source=str(path),
     )
 

@@ -125,7 +125,7 @@ def build_denoise(model: Model, plan: Plan, tokens: Tokens) -> Denoise:
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
         if not bool(torch.isfinite(clean).all()):
             what = f"the denoiser gave values that are not finite at t = {moment.t:.3f}, in {str(dtype).removeprefix('torch.')}"
-            raise EightfoldError(what, hint="--dtype float32 has the widest range")
+            raise EightfoldError(what, hint="a lower guidance, or --dtype float32, which has the widest range")
         return clean
 
     return denoise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -22,8 +23,8 @@ LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "
 def read_info(path: str | Path) -> dict[str, Any]:
     """The facts of one file, in the order to show them. Raises an EightfoldError that says why where it is none of the three."""
     path = Path(path)
-    if not path.is_file():
-        what = "is not there" if not path.exists() else "is not a file"
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
+        what = "is not a file" if os.path.lexists(path) else "is not there"
         raise ImageError(f"{path} {what}", hint="info takes one image, latent or weight file")
     if path.suffix.lower() in WEIGHTS or is_safetensors(path):
         tensors, metadata = read_safetensors_header(path)

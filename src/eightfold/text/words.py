@@ -35,7 +35,7 @@ class Words:
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in self.numbers))
 
     def check(self, prompt: str, *, ignore_unknown: bool = False) -> None:
-        """Raise UnknownWord, naming the nearest known words, unless they are to be passed by; RequestError for a prompt that is too long."""
+        """Raise UnknownWord, naming the nearest known words, unless they are passed by; RequestError for a prompt that is too long."""
         unknown = [] if ignore_unknown else self.to_unknown(prompt)
         if unknown:
             word = unknown[0]

@@ -9,7 +9,10 @@ from ..data.pictures import PictureConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast. The learning rate rises over `warmup` steps, holds until the share `hold`, falls as a cosine to `final` of it."""
+    """How long and how fast.
+
+    The learning rate rises over `warmup` steps to `rate`, holds until the share `hold` of all steps, and falls as a cosine to `final` of it.
+    """
 
     steps: int
     batch: int

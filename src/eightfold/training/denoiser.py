@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
 from ..codec.codec import Codec, load_codec
@@ -137,6 +136,5 @@ def write_model(path: Path, model: TextToLatent, codec: Codec, config: DenoiserC
         "eightfold.space": codec.space.name,
         "eightfold.scale": json.dumps(codec.normalisation.scale),
         "eightfold.shift": json.dumps(codec.normalisation.shift),
-        "eightfold.fingerprint": fingerprint(tensors),
     }
     write_safetensors(path, tensors, metadata, overwrite=True)

@@ -54,7 +54,8 @@ def run_training(
 ) -> Iterator[Progress]:
     """Train `module` in place and leave the moving average in it. `run` is what a checkpoint must agree with to be resumed.
 
-    Yields a Progress a step. Raises OutputError where a checkpoint exists and `resume` is not given, CheckpointError where it is of another run.
+    Yields a Progress a step. Raises OutputError where a checkpoint exists and `resume` is not given, CheckpointError where it is
+    of another run, and EightfoldError when the loss is no longer finite.
     """
     identity = json.dumps({**run, "schedule": asdict(schedule)}, sort_keys=True)
     optimiser = torch.optim.AdamW(module.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay)
@@ -107,7 +108,8 @@ def write_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optim
     tensors = {f"weights.{name}": weight for name, weight in module.state_dict().items()}
     tensors |= {f"average.{name}": weight for name, weight in average.weights.items()}
     for name, parameter in module.named_parameters():
-        tensors |= {f"{moment}.{name}": optimiser.state[parameter][moment] for moment in MOMENTS}
+        state = optimiser.state.get(parameter, {})  # empty for what no loss has reached yet
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
     write_safetensors(path, tensors, {"step": str(step), "run": identity}, overwrite=True)
 
 
@@ -130,7 +132,8 @@ def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimi
     average.weights = take(tensors, "average.")
     moments = {moment: take(tensors, f"{moment}.") for moment in MOMENTS}
     for name, parameter in module.named_parameters():
-        optimiser.state[parameter] = {"step": torch.tensor(float(step)), **{moment: moments[moment][name] for moment in MOMENTS}}
+        if name in moments[MOMENTS[0]]:
+            optimiser.state[parameter] = {"step": torch.tensor(float(step)), **{moment: moments[moment][name] for moment in MOMENTS}}
     return step
 
 
