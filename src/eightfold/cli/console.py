@@ -173,14 +173,17 @@ class Lines:
     """A line every `PLAIN_EVERY` seconds, for logs."""
 
     def __init__(self) -> None:
-        self.begin = self.last = time.monotonic()
+        self.task = ""
+        self.last = time.monotonic()
 
     def update(self, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self.last < PLAIN_EVERY:
+        if progress.task != self.task:  # time left is reckoned from where this task began, which after --resume is not 0
+            self.task, self.begin, self.first = progress.task, now, progress.number
+        if now - self.last < PLAIN_EVERY or progress.number == self.first:
             return
         self.last = now
-        left = (now - self.begin) / max(progress.number, 1) * (progress.total - progress.number)
+        left = (now - self.begin) / (progress.number - self.first) * (progress.total - progress.number)
         warn(f"{progress.task} {progress.number}/{progress.total}, about {left:.0f} s left {to_figures(progress)}".rstrip())
 
 

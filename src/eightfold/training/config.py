@@ -11,7 +11,7 @@ from ..data.pictures import PictureConfig
 class Schedule:
     """How long and how fast.
 
-    The learning rate rises over `warmup` steps to `rate`, holds until the share `hold` of all steps, and falls as a cosine to `final` of it.
+    The learning rate rises over `warmup` steps, holds until the share `hold` of all steps, and falls as a cosine to `final` of it.
     """
 
     steps: int
