@@ -34,7 +34,7 @@ def test_the_pocket_model_follows_colour_words():
     wrong = []
     for colour in COLOURS:
         for index in range(5):
-            prompt = f"a {colour} {SHAPES[index % len(SHAPES)]}"
+            prompt = f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {SHAPES[index % len(SHAPES)]}"
             *_, last = model.generate(ef.Request(prompt=prompt, seed=100 + index))
             found = name_colour(last.images[0].image)
             if found != colour:
