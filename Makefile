@@ -1,4 +1,7 @@
 PYTHON ?= python3
+# By name, because where a CPU build of this version is offered pip takes it instead of several GB of CUDA;
+# for another build: make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -19,22 +22,22 @@ check: $(VENV)/.test
 test-full: $(VENV)/.test check
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m ''
 
-# Both stages of the pocket model, about two hours on two cores; stop it at any time, the next call goes on
+# Both stages of the pocket model, about an hour on two cores; stop it at any time, the next call goes on
 train-pocket: $(VENV)/.demo
 	$(BIN)/eightfold train autoencoder configs/pocket-autoencoder.toml --out runs/pocket-autoencoder --resume
 	$(BIN)/eightfold train denoiser configs/pocket-denoiser.toml --out runs/pocket-denoiser --resume
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# torch 2.13.0 by name: where a CPU build of it is offered, pip takes that instead of several GB of CUDA
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@ $(VENV)/.demo
 

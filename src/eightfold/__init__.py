@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .codec.codec import load_codec as autoencoder
     from .codec.latentfile import Latent, read_latent
     from .codec.pixels import Picture, read_picture
     from .core.errors import EightfoldError
     from .pipelines.bundle import Model, load
+    from .pipelines.bundle import load_autoencoder as autoencoder
     from .pipelines.request import Request
     from .pipelines.transcode import roundtrip
 
@@ -25,7 +25,7 @@ PLACES = {
     "Model": ("pipelines.bundle", "Model"),
     "Picture": ("codec.pixels", "Picture"),
     "Request": ("pipelines.request", "Request"),
-    "autoencoder": ("codec.codec", "load_codec"),
+    "autoencoder": ("pipelines.bundle", "load_autoencoder"),
     "load": ("pipelines.bundle", "load"),
     "read_latent": ("codec.latentfile", "read_latent"),
     "read_picture": ("codec.pixels", "read_picture"),

@@ -65,4 +65,4 @@ def unloadable(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr("eightfold.pipelines.bundle.load", fail)
-    monkeypatch.setattr("eightfold.pipelines.bundle.load_model_codec", fail)
+    monkeypatch.setattr("eightfold.pipelines.bundle.load_autoencoder", fail)

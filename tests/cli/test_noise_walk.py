@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_walk_between_pictures(eightfold: Any, tmp_path: Path) -> None:
     assert np.abs(frames[3][:, :45] - frames[3][:, 45:]).max() <= 1  # at the other end the two meet again
     assert np.abs(frames[1][:, 45:] - (2 * frames[0] + frames[3])[:, 45:] / 3).max() <= 1  # the cross-fade is linear in pixels
     assert np.array_equal(frames[1], frames[5]) and np.array_equal(frames[2], frames[4])
-    assert read_metadata(tmp_path / "one-to-two.webp")["eightfold.walk"] == "one.png | two.png"
+    record = json.loads(read_metadata(tmp_path / "one-to-two.webp")["eightfold"])
+    assert record["walk"] == ["one.png", "two.png"] and record["frames"] == 4 and record["space"] == "pocket" and record["decoder"]
 
 
 def test_walk_between_prompts(eightfold: Any, tmp_path: Path) -> None:
@@ -83,6 +85,9 @@ def test_walk_between_prompts(eightfold: Any, tmp_path: Path) -> None:
         picture = read_pixels(tmp_path / f"{prompt}.png")
         assert np.array_equal(frame[:, :32], picture)
         assert np.array_equal(frame[:, 32:], picture)
+    record = json.loads(read_metadata(tmp_path / "a-red-cube-to-a-blue-ball.webp")["eightfold"])
+    assert record["walk"] == ["a red cube", "a blue ball"] and record["seed"] == 5 and record["sampler"] and record["fingerprint"]
+    assert {"eightfold", "torch", "python"} <= record.keys()
 
 
 def test_walk_as_gif(eightfold: Any, tmp_path: Path) -> None:
@@ -122,9 +127,15 @@ def test_walk_names_a_missing_picture(refuse: Any, tmp_path: Path) -> None:
     assert "gone.jpg is not there" in refuse("walk", "one.png", "gone.jpg")
 
 
+def test_a_walk_between_pictures_takes_no_sampling(refuse: Any, tmp_path: Path) -> None:
+    write_photo(tmp_path / "one.png", 8, 8)
+    write_photo(tmp_path / "two.png", 8, 8)
+    assert "are for prompts" in refuse("walk", "one.png", "two.png", "--steps", "5")
+
+
 def test_walk_checks_both_prompts(refuse: Any) -> None:
     assert "zebra" in refuse("walk", "a red cube", "a zebra", *SMALL)
 
 
 def test_a_prompt_may_be_longer_than_a_file_name(refuse: Any) -> None:
-    assert "300 words" in refuse("walk", "a red cube", " ".join(["cube"] * 300), *SMALL)
+    assert "300 known words" in refuse("walk", "a red cube", " ".join(["cube"] * 300), *SMALL)

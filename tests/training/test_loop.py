@@ -16,7 +16,7 @@ from torch import nn
 from eightfold.core.errors import CheckpointError, EightfoldError, OutputError
 from eightfold.training.config import Schedule
 from eightfold.training.ema import Average
-from eightfold.training.loop import run_training, shorten_log, to_rate
+from eightfold.training.loop import open_run, run_training, shorten_log, to_rate
 
 AUTOENCODER = """
 space = "pocket"
@@ -150,7 +150,8 @@ def quadratic(module):
 def collect(folder, schedule, *, resume=False, stop=None):
     torch.manual_seed(0)
     module = nn.Linear(3, 2)
-    for progress in run_training(module, quadratic(module), schedule, folder, resume=resume, run={}):
+    run = open_run(folder, "weights", {"steps": schedule.steps}, resume=resume)
+    for progress in run_training(module, quadratic(module), schedule, run):
         if progress.number == stop:
             return None
     return module.weight.clone()
@@ -177,7 +178,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     module = nn.Linear(1, 1)
     schedule = Schedule(steps=2, batch=1, rate=0.1)
     with pytest.raises(EightfoldError, match="not finite at step 1"):
-        list(run_training(module, lambda step: (module.weight.sum() * float("nan"), {}), schedule, tmp_path, resume=False, run={}))
+        run = open_run(tmp_path, "weights", {}, resume=False)
+        list(run_training(module, lambda step: (module.weight.sum() * float("nan"), {}), schedule, run))
 
 
 def test_rate_rises_holds_and_falls():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ..core.errors import RequestError
@@ -44,7 +45,9 @@ def noise(
     pictures = list(track("noise", diffuse(codec, process, image, times, seed=seed), len(times)))
     images = [read_picture(image).image, *(picture.image for picture in pictures)]
     labels = ["original", *(f"t = {t:g}, signal {process.alpha(t):.2f}, noise {process.sigma(t):.2f}" for t in times)]
-    write_picture(path, to_sheet(images, columns=len(images), labels=labels), metadata=pictures[0].metadata, overwrite=output.overwrite)
+    record = {**json.loads(pictures[0].metadata["eightfold"]), "at": times, "seed": seed}
+    metadata = {"eightfold": json.dumps(record)}
+    write_picture(path, to_sheet(images, columns=len(images), labels=labels), metadata=metadata, overwrite=output.overwrite)
     outcome.add({"source": str(image), "path": str(path), "at": times}, str(path), as_json=output.json)
     return outcome.finish(as_json=output.json)
 

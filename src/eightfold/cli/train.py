@@ -23,7 +23,7 @@ def autoencoder(
     resume: Flag = False,
     json: Flag = False,
 ) -> int:
-    """Train an autoencoder on rendered scenes and textures; writes autoencoder.safetensors.
+    """Train an autoencoder on rendered scenes and textures, on the CPU; writes autoencoder.safetensors.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def autoencoder(
     out
         The run's folder: pictures, checkpoints, log and result. By default runs/NAME-OF-CONFIG.
     resume
-        Go on from the last checkpoint; the numbers are those of a run that was never interrupted.
+        Go on from the last checkpoint, or start where there is none; the numbers are those of a run that was never interrupted.
     json
         Print the last figures as JSON.
     """
@@ -54,7 +54,7 @@ def denoiser(
     resume: Flag = False,
     json: Flag = False,
 ) -> int:
-    """Train a denoiser and its text encoder on cached latents; writes model.safetensors, a whole model in one file.
+    """Train a denoiser and its text encoder on cached latents, on the CPU; writes model.safetensors, a whole model in one file.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def denoiser(
     out
         The run's folder: pictures, latents, checkpoints, log and result. By default runs/NAME-OF-CONFIG.
     resume
-        Go on from the last checkpoint; the numbers are those of a run that was never interrupted.
+        Go on from the last checkpoint, or start where there is none; the numbers are those of a run that was never interrupted.
     json
         Print the last figures as JSON.
     """

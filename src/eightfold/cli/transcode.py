@@ -17,9 +17,9 @@ LATENT = ".latent.safetensors"
 
 def load_codec(choice: Choice) -> Codec:
     with show_loading(choice.model if choice.vae is None else str(choice.vae)):
-        from ..pipelines.bundle import load_model_codec
+        from ..pipelines.bundle import load_autoencoder
 
-        return load_model_codec(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+        return load_autoencoder(choice.vae or choice.model, device=choice.device, dtype=choice.dtype)
 
 
 def encode(

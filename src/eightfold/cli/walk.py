@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import RequestError
+from ..core.versions import read_versions
 from .console import Outcome, show_loading, track
 from .generate import Sampling
 from .options import ANIMATIONS, Choice, Output, Whole, to_slug
@@ -45,23 +49,29 @@ def walk(
     pictures = are_pictures(start, end)
     names = [Path(text).stem if pictures else to_slug(text, 30) for text in (start, end)]
     (path,) = output.to_paths([f"{'-to-'.join(names)}.webp"], ANIMATIONS)
+    if pictures and sampling != Sampling():
+        raise RequestError("options of sampling are for prompts, and these are pictures", hint="leave --seed, --steps and the like out")
     requests = [sampling.to_request("" if pictures else text) for text in (start, end)]
+    from ..pipelines.request import to_plan
     from ..pipelines.walk import to_pairs, to_shares, walk_images, walk_prompts
 
     to_shares(frames)
-    metadata = {"eightfold.walk": f"{start} | {end}"}
+    record: dict[str, Any] = {"walk": [start, end], "frames": frames, **read_versions()}
     if pictures:
-        run = walk_images(load_codec(choice), start, end, frames)
+        codec = load_codec(choice)
+        record |= {"space": codec.space.name, "encoder": codec.encoder_fingerprint, "decoder": codec.decoder_fingerprint}
+        run = walk_images(codec, start, end, frames)
     else:
         with show_loading(choice.model):
             from ..pipelines.bundle import load
 
             model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
-        metadata |= {"eightfold.seed": str(sampling.seed), "eightfold.fingerprint": model.fingerprint}
+        record |= {**asdict(to_plan(requests[0], model.family)), "model": model.family.name, "fingerprint": model.fingerprint}
         run = walk_prompts(model, requests[0], requests[1], frames)
     pairs = to_pairs(list(track("walk", run, frames)))
     from ..codec.pixels import write_animation
 
+    metadata = {"eightfold": json.dumps(record)}
     write_animation(path, [*pairs, *pairs[-2:0:-1]], milliseconds=milliseconds, metadata=metadata, overwrite=output.overwrite)
     outcome = Outcome()
     outcome.add({"start": start, "end": end, "frames": frames, "path": str(path)}, str(path), as_json=output.json)

@@ -17,6 +17,7 @@ from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.formats import read_safetensors_header
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
+from ..checkpoints.rename import rename_early_attention
 from ..core.device import Placement, choose_placement
 from ..core.errors import CheckpointError, LatentError, SpaceMismatch
 from ..core.rng import build_generator, draw_noise
@@ -180,11 +181,12 @@ def load_codec(path: str | Path, *, placement: Placement | None = None) -> Codec
 
     Raises CheckpointError: a broken file, no known space or more than one, tensors that do not fit the network.
     """
-    tensors, metadata = read_safetensors_header(path)
-    prefix = INSIDE if any(name.startswith(INSIDE) for name in tensors) else ""
-    shapes = {name.removeprefix(prefix): info.shape for name, info in tensors.items() if name.startswith(prefix)}
+    header, metadata = read_safetensors_header(path)
+    prefix = INSIDE if any(name.startswith(INSIDE) for name in header) else ""
+    shapes = {name.removeprefix(prefix): info.shape for name, info in header.items() if name.startswith(prefix)}
     space = identify(shapes, SPACES, source=str(path), declared=metadata.get("eightfold.space"))
-    return build_codec(read_tensors(path, prefix), metadata, space=space, source=str(path), placement=placement)
+    tensors = rename_early_attention(read_tensors(path, prefix))
+    return build_codec(tensors, metadata, space=space, source=str(path), placement=placement)
 
 
 def build_codec(
@@ -203,6 +205,11 @@ def build_codec(
         device=place.device,
         dtype=place.dtype,
     )
+
+
+def to_metadata(normalisation: Normalisation) -> dict[str, str]:
+    """How weights carry their own normalisation; `find_normalisation` reads it."""
+    return {"eightfold.scale": json.dumps(normalisation.scale), "eightfold.shift": json.dumps(normalisation.shift)}
 
 
 def find_normalisation(metadata: Mapping[str, str], space: Space, source: str) -> Normalisation:

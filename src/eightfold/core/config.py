@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import ConfigError
+from .errors import ConfigError, EightfoldError
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ def read_toml(path: str | Path, kind: type[T]) -> T:
         raise ConfigError(
             f"{path}: {where or 'file'}: {first['msg'].lower()}", hint=f"settings: {', '.join(find_settings(kind))}"
         ) from None
+    except EightfoldError as error:
+        raise ConfigError(f"{path}: {error}", hint=error.hint) from None
     except (ValueError, TypeError) as error:  # what a dataclass says of its own values
         raise ConfigError(f"{path}: {error}", hint=f"settings: {', '.join(find_settings(kind))}") from None
 

@@ -39,4 +39,4 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
     except (RuntimeError, AssertionError):  # torch's own words for a device that is not there differ from kind to kind
         hint = "--device cpu always works; cuda:0 names the first NVIDIA GPU"
         raise RequestError(f"device {device!r} cannot be used here", hint=hint) from None
-    return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'exact everywhere' if dtype == 'auto' else 'asked for'}")
+    return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'no model overflows it' if dtype == 'auto' else 'asked for'}")

@@ -61,6 +61,11 @@ class UnknownName(RequestError):
         near = to_nearest(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         super().__init__(f"unknown {kind} {name!r}", hint=hint)
+        self.asked = (kind, name, known)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+        """Pickled by its arguments, so that it survives the way out of a worker process."""
+        return type(self), self.asked
 
 
 class UnknownWord(RequestError): ...

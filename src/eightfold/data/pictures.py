@@ -9,17 +9,20 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from signal import SIGTERM
+from threading import Thread
 
 import torch
 from jaxtyping import UInt8
 from safetensors import safe_open
 from torch import Tensor
 
+from ..checkpoints.formats import read_safetensors_header
 from ..checkpoints.save import write_safetensors
 from ..codec.pixels import to_bytes
-from ..core.errors import EightfoldError
+from ..core.errors import CheckpointError, ConfigError, EightfoldError
 from ..core.progress import Progress
 from .scenes import draw_scene, render
 from .textures import render_textures
@@ -38,6 +41,13 @@ class PictureConfig:
     seed: int = 0
     counts: tuple[float, float, float] = (1.0, 0.0, 0.0)
     exclude: tuple[tuple[str, str], ...] = ()  # (colour, shape) pairs that are never drawn
+
+    def __post_init__(self) -> None:
+        if min(self.scenes, self.textures) < 0 or self.scenes + self.textures < 1 or self.size < 1:
+            what = f"{self.scenes} scenes and {self.textures} textures of {self.size} pixels cannot be drawn"
+            raise ConfigError(what, hint="scenes = 1000")
+        if min(self.counts) < 0 or sum(self.counts) <= 0:
+            raise ConfigError(f"counts are {list(self.counts)}, expected shares of 0 or more", hint="counts = [0.7, 0.2, 0.1]")
 
     @property
     def key(self) -> str:
@@ -67,7 +77,7 @@ def draw_pictures(config: PictureConfig, folder: Path) -> Iterator[Progress]:
     if not missing:
         return
     done = sum(shard_size(config, start) for start in starts) - sum(shard_size(config, start) for start in missing)
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(min(count_cores(), len(missing)), get_context("spawn"), start_worker) as pool:
         running = {pool.submit(write_shard, config, folder, start): start for start in missing}
         try:
             for shard in as_completed(running):
@@ -79,6 +89,19 @@ def draw_pictures(config: PictureConfig, folder: Path) -> Iterator[Progress]:
             raise EightfoldError("a process that renders pictures ended without a word", hint=hint) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def count_cores() -> int:
+    """The cores this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_worker() -> None:
+    """One thread, and an end with the parent: a parent that is killed cannot tell its workers to stop."""
+    torch.set_num_threads(1)
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=lambda: (parent.join(), os.kill(os.getpid(), SIGTERM)), daemon=True).start()
 
 
 def shard_size(config: PictureConfig, start: int) -> int:
@@ -105,7 +128,15 @@ def read_pictures(config: PictureConfig, folder: Path) -> Pictures:
     parts: list[Tensor] = []
     captions: list[str] = []
     for start in range(0, config.scenes + config.textures, SHARD):
-        with safe_open(str(shard_path(config, folder, start)), framework="pt") as file:
+        path = shard_path(config, folder, start)
+        shape = (shard_size(config, start), 3, config.size, config.size)
+        try:
+            sound = read_safetensors_header(path).tensors["pixels"].shape == shape
+        except (CheckpointError, KeyError):
+            sound = False
+        if not sound:
+            raise CheckpointError(f"{path} is damaged", hint="remove it: it is drawn again")
+        with safe_open(str(path), framework="pt") as file:
             parts.append(file.get_tensor("pixels"))
             captions += json.loads(file.metadata()["captions"])
     return Pictures(torch.cat(parts), captions)

@@ -11,7 +11,7 @@ WORDS = (
     *("sphere", "ball", "cube", "box", "cylinder", "can", "tube", "cone"),
     *("small", "tiny", "medium", "large", "big", "matte", "dull", "shiny", "glossy"),
     *("a", "an", "the", "and", "of", "on", "with", "is", "are", "there"),
-    *("one", "two", "three", "object", "objects", "picture", "image", "photo", "scene", "render", "ground", "floor"),
+    *("two", "three", "object", "objects", "picture", "image", "photo", "scene", "render", "ground", "floor"),
     *("plain", "grey", "background", "next", "to", "beside", "left", "right", "in", "front", "behind", "between"),
 )
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 
-import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..codec.pixels import to_bytes
 
@@ -30,7 +27,12 @@ def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> float:
     Gaussian weights, sigma 1.5, 11x11 (Wang et al. 2004, equations 13-16). Along a side shorter than 11 the window is the
     longest odd one that fits.
     """
-    first, second = (rearrange(levels, "b c h w -> (b c) 1 h w") for levels in to_levels(a, b))
+    first, second = to_levels(a, b)
+    channels = [compare(first[:, [channel]], second[:, [channel]]) for channel in range(first.shape[1])]  # one by one: memory
+    return sum(channels) / len(channels)
+
+
+def compare(first: Tensor, second: Tensor) -> float:
     mean_a, mean_b = blur(first), blur(second)
     var_a, var_b = blur(first.square()) - mean_a.square(), blur(second.square()) - mean_b.square()
     covariance = blur(first * second) - mean_a * mean_b
@@ -45,13 +47,20 @@ def to_levels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return to_bytes(a).cpu().double(), to_bytes(b).cpu().double()
 
 
-def blur(values: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h2 w2"]:
-    height, width = values.shape[-2:]
-    return F.conv2d(F.conv2d(values, build_window(height)[..., None]), build_window(width)[..., None, :])
+def blur(values: Tensor) -> Tensor:
+    """The Gaussian window down and across, where it lies inside. As shifted sums: torch's float64 convolution would copy it 11 times."""
+    for axis in (-2, -1):
+        weights = build_window(values.shape[axis])
+        length = values.shape[axis] - len(weights) + 1
+        total = values.narrow(axis, 0, length) * weights[0]
+        for start, weight in enumerate(weights[1:], 1):
+            total.add_(values.narrow(axis, start, length), alpha=weight)
+        values = total
+    return values
 
 
-def build_window(size: int) -> Float[Tensor, "1 1 n"]:
+def build_window(size: int) -> list[float]:
     """The Gaussian of at most 11 places that fits into `size`, with sum 1."""
     radius = (min(WINDOW, size) - 1) // 2
-    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / SIGMA).square())
-    return (weights / weights.sum())[None, None]
+    weights = [math.exp(-0.5 * (place / SIGMA) ** 2) for place in range(-radius, radius + 1)]
+    return [weight / sum(weights) for weight in weights]

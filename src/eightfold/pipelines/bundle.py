@@ -49,7 +49,7 @@ class Model:
 
     @torch.no_grad()
     def encode_text(self, prompt: str) -> Float[Tensor, "1 n d"]:
-        """The prompt as tokens for the denoiser; unknown words count as one word without a meaning."""
+        """The prompt as tokens for the denoiser; unknown words are left out."""
         return self.text(self.words.to_numbers([prompt]).to(self.placement.device))
 
     def generate(self, request: Request) -> Iterator[GenerationStep]:
@@ -84,11 +84,11 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
             hint="the embedded model is complete: --model pocket",
         )
     config = family.text
-    codec = build_codec(read_tensors(path, "autoencoder."), metadata, space=family.space, source=str(path), placement=placement)
-    if vae is not None:
-        other = load_codec(vae, placement=placement)
-        require_space(other, family, str(vae))
-        codec = other
+    if vae is None:
+        codec = build_codec(read_tensors(path, "autoencoder."), metadata, space=family.space, source=str(path), placement=placement)
+    else:
+        codec = load_codec(vae, placement=placement)
+        require_space(codec, family, str(vae))
     return Model(
         family=family,
         codec=codec,
@@ -106,9 +106,9 @@ def load_part(path: Path, prefix: str, build: Callable[[], M], placement: Placem
     return load_module(build, read_tensors(path, prefix), source=str(path), device=placement.device, dtype=placement.dtype)
 
 
-def load_model_codec(name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Codec:
-    """The autoencoder alone: that of a model, or the file `vae`."""
-    return load_codec(to_path(name) if vae is None else vae, placement=choose_placement(device, dtype))
+def load_autoencoder(name: str | Path = "pocket", *, device: str = "auto", dtype: str = "auto") -> Codec:
+    """The autoencoder of a model, by name or file, or the one in an autoencoder file. Raises UnknownName or CheckpointError."""
+    return load_codec(to_path(name), placement=choose_placement(device, dtype))
 
 
 def require_space(codec: Codec, family: Family, source: str) -> None:

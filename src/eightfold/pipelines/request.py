@@ -64,6 +64,9 @@ def to_plan(request: Request, family: Family) -> Plan:
     if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
         hint = f"{family.name} is at home at {to_text(defaults.size)}"
         raise RequestError(f"size {width}x{height}: each side can be 1 to {LARGEST} pixels", hint=hint)
+    guidance = defaults.guidance if request.guidance is None else request.guidance
+    if request.negative and guidance == 1:
+        raise RequestError("a negative prompt has no effect at guidance 1", hint="leave one of the two out; guidance 3 to 9 is usual")
     return Plan(
         prompt=request.prompt,
         negative=request.negative,
@@ -72,7 +75,7 @@ def to_plan(request: Request, family: Family) -> Plan:
         steps=defaults.steps if request.steps is None else request.steps,
         sampler=request.sampler or defaults.sampler,
         grid=request.grid or defaults.grid,
-        guidance=defaults.guidance if request.guidance is None else request.guidance,
+        guidance=guidance,
         eta=request.eta,
         seed=request.seed,
         count=request.count,

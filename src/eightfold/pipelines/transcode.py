@@ -74,7 +74,7 @@ def slerp(start: Float[Tensor, "*s"], end: Float[Tensor, "*s"], share: float) ->
 
     Between two draws of high-dimensional noise the middle keeps their length, which a straight line would not.
     """
-    one, other = (side.double().cpu().flatten() for side in (start, end))
+    one, other = (side.cpu().double().flatten() for side in (start, end))
     norms = sqrt(float(one @ one) * float(other @ other))
     angle = acos(min(max(float(one @ other) / norms, -1), 1)) if norms > 0 else 0.0
     if sin(angle) < 1e-4:

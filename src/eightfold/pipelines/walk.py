@@ -61,8 +61,11 @@ def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Ite
     tokens = [encode_prompts(model, plan) for plan in plans]
     images = [finish(run) for run in ends]
     for number, share in enumerate(shares, 1):
-        between = Tokens(slerp(tokens[0].positive, tokens[1].positive, share), tokens[0].negative)
-        image = finish(generate(model, start, tokens=between))
+        if share in (0, 1):
+            image = images[int(share)]
+        else:
+            between = Tokens(slerp(tokens[0].positive, tokens[1].positive, share), tokens[0].negative)
+            image = finish(generate(model, start, tokens=between))
         yield Frame(number=number, total=frames, share=share, latent=image, pixel=(1 - share) * images[0] + share * images[1])
 
 

@@ -59,7 +59,7 @@ class UNetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WordsConfig:
-    """A small text encoder over a closed vocabulary; index 0 is padding, 1 begins, 2 is a word that is not known."""
+    """A small text encoder over a closed vocabulary; index 0 is padding, 1 begins, the words follow in their order."""
 
     words: tuple[str, ...]
     width: int

@@ -14,8 +14,8 @@ from ..core.errors import RequestError, UnknownWord, to_nearest
 from ..nn.attention import Attention
 from ..specs.network import WordsConfig
 
-PADDING, BEGIN, UNKNOWN = range(3)
-SPECIAL = 3
+PADDING, BEGIN = range(2)
+SPECIAL = 2
 
 
 def split_words(prompt: str) -> list[str]:
@@ -43,15 +43,15 @@ class Words:
             known = f"nearest known: {', '.join(near)}" if near else "it knows colours, shapes, sizes and places, as in 'a small red cube'"
             hint = f"{known}; --ignore-unknown passes it by; --model FILE uses another model"
             raise UnknownWord(f"this model does not know the word {word!r} (in {prompt!r})", hint=hint)
-        count = len(split_words(prompt))
+        count = sum(word in self.numbers for word in split_words(prompt))
         if count > self.config.tokens - 1:
-            raise RequestError(f"the prompt has {count} words, this model reads {self.config.tokens - 1}", hint="shorten the prompt")
+            raise RequestError(f"the prompt has {count} known words, this model reads {self.config.tokens - 1}", hint="shorten the prompt")
 
     def to_numbers(self, prompts: Sequence[str]) -> Int[Tensor, "b n"]:
-        """Word numbers, padded to the model's length; unknown words become one number, words past the end are left out."""
+        """Word numbers, padded to the model's length; unknown words and words past the end are left out."""
         rows: list[list[int]] = []
         for prompt in prompts:
-            row = [BEGIN, *(self.numbers.get(word, UNKNOWN) for word in split_words(prompt))][: self.config.tokens]
+            row = [BEGIN, *(self.numbers[word] for word in split_words(prompt) if word in self.numbers)][: self.config.tokens]
             rows.append(row + [PADDING] * (self.config.tokens - len(row)))
         return torch.tensor(rows, dtype=torch.long)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +13,16 @@ from torch.nn import functional as F
 
 from ..autoencoders.kl import KLAutoencoder, Posterior
 from ..checkpoints.save import write_safetensors
+from ..codec.codec import to_metadata
 from ..codec.pixels import from_bytes
-from ..core.errors import UnknownName
+from ..core.errors import ConfigError, UnknownName
 from ..core.progress import Progress
 from ..core.rng import build_generator
-from ..data.pictures import Pictures, draw_pictures, read_pictures
+from ..data.pictures import VERSION, Pictures, draw_pictures, read_pictures
 from ..families.spaces import SPACES
 from ..specs.space import Normalisation
 from .config import AutoencoderConfig
-from .loop import run_training, seeded
+from .loop import open_run, run_training, seeded
 from .passthrough import pass_through
 
 WEIGHTS = "autoencoder.safetensors"
@@ -34,10 +34,16 @@ def train_autoencoder(config: AutoencoderConfig, folder: Path, *, resume: bool =
     spaces = {space.name: space for space in SPACES}
     if config.space not in spaces:
         raise UnknownName("space", config.space, spaces)
+    space = spaces[config.space]
+    wrong = [crop for crop in config.crops if crop % space.downscale]
+    if wrong:
+        raise ConfigError(f"a crop of {wrong[0]} is no multiple of {space.downscale}, the downscale of {space.name}", hint="crops = [64]")
+    settings = {"stage": "autoencoder", "renderer": VERSION, "network": asdict(space.autoencoder), **asdict(config)}
+    run = open_run(folder, WEIGHTS, settings, resume=resume)
     yield from draw_pictures(config.pictures, folder)
     pictures = read_pictures(config.pictures, folder)
     with seeded(config.schedule.seed):
-        model = KLAutoencoder(spaces[config.space].autoencoder)
+        model = KLAutoencoder(space.autoencoder)
     pass_through(model)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -45,14 +51,8 @@ def train_autoencoder(config: AutoencoderConfig, folder: Path, *, resume: bool =
         posterior = model.encode(image)
         return autoencoder_loss(image, model.decode(posterior.sample(noise)), posterior, config)
 
-    run = {"stage": "autoencoder", **asdict(config)}
-    yield from run_training(model, loss, config.schedule, folder, resume=resume, run=run)
-    normalisation = measure_normalisation(model, pictures)
-    metadata = {
-        "eightfold.space": config.space,
-        "eightfold.scale": json.dumps(normalisation.scale),
-        "eightfold.shift": json.dumps(normalisation.shift),
-    }
+    yield from run_training(model, loss, config.schedule, run)
+    metadata = {"eightfold.space": config.space, **to_metadata(measure_normalisation(model, pictures))}
     write_safetensors(folder / WEIGHTS, model.state_dict(), metadata, overwrite=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.errors import ConfigError
 from ..data.pictures import PictureConfig
 
 
@@ -27,6 +28,14 @@ class Schedule:
     log_every: int = 20
     checkpoint_every: int = 500
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more", hint="see the files in configs/")
+        for name in ("hold", "final", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected a share from 0 to 1", hint="see the files in configs/")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
@@ -43,6 +52,11 @@ class AutoencoderConfig:
     squared: float = 0.0
     gradient: float = 0.2
     kl: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.crops or not all(0 < crop <= self.pictures.size for crop in self.crops):
+            what = f"crops are {list(self.crops)}, expected one or more sides of at most {self.pictures.size}, the pictures' size"
+            raise ConfigError(what, hint="crops = [64]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
-from ..codec.codec import Codec, load_codec
+from ..codec.codec import Codec, load_codec, to_metadata
 from ..codec.pixels import from_bytes
-from ..core.errors import SpaceMismatch, UnknownName
+from ..core.errors import ConfigError, SpaceMismatch, UnknownName
 from ..core.progress import Progress
 from ..core.rng import build_generator
-from ..data.pictures import draw_pictures, read_pictures
+from ..data.pictures import VERSION, draw_pictures, read_pictures
 from ..denoisers.unet import UNet
 from ..diffusion.loss import denoising_loss, draw_times
 from ..diffusion.predict import add_noise, to_target
@@ -26,7 +26,7 @@ from ..families.catalog import FAMILIES
 from ..specs.family import Family
 from ..text.words import Words, WordsEncoder
 from .config import DenoiserConfig
-from .loop import run_training, seeded
+from .loop import open_run, run_training, seeded
 
 WEIGHTS = "model.safetensors"
 ENCODED = 16  # pictures encoded at a time
@@ -37,8 +37,7 @@ class TextToLatent(nn.Module):
 
     def __init__(self, family: Family) -> None:
         super().__init__()
-        if family.text is None:
-            raise UnknownName("family with a text encoder that can be trained", family.name, [one.name for one in FAMILIES if one.text])
+        assert family.text is not None
         self.text = WordsEncoder(family.text)
         self.denoiser = UNet(family.denoiser)
 
@@ -58,20 +57,24 @@ def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False
     if config.family not in families:
         raise UnknownName("family", config.family, families)
     family = families[config.family]
+    if family.text is None:
+        trained = ", ".join(one.name for one in FAMILIES if one.text)
+        raise ConfigError(f"family {family.name} has no text encoder that is trained here", hint=f"families that have: {trained}")
     codec = load_codec(config.autoencoder)
     if codec.space.name != family.space.name:
         raise SpaceMismatch(
             f"{config.autoencoder} is an autoencoder of space {codec.space.name}, {family.name} needs {family.space.name}",
             hint="set `autoencoder` to a file that `eightfold train autoencoder` wrote",
         )
+    settings = {"stage": "denoiser", "renderer": VERSION, "encoder": codec.encoder_fingerprint, **asdict(config), "family": asdict(family)}
+    run = open_run(folder, WEIGHTS, settings, resume=resume)
     yield from draw_pictures(config.pictures, folder)
     path = folder / f"latents-{config.pictures.key}-{codec.encoder_fingerprint[:12]}.safetensors"
     yield from cache_latents(codec, config, folder, path)
     latents = read_latents(path)
-    words = Words(family.text) if family.text else None
+    words = Words(family.text)
     with seeded(config.schedule.seed):
         model = TextToLatent(family)
-    assert words is not None
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         clean, captions, times, noise = draw_batch(latents, codec, config, family, step)
@@ -83,8 +86,7 @@ def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False
         losses = denoising_loss(output, to_target(clean, noise, alpha, sigma, family.prediction))
         return losses.mean(), {}
 
-    run = {"stage": "denoiser", **asdict(config), "encoder": codec.encoder_fingerprint}
-    yield from run_training(model, loss, config.schedule, folder, resume=resume, run=run)
+    yield from run_training(model, loss, config.schedule, run)
     write_model(folder / WEIGHTS, model, codec, config)
 
 
@@ -134,7 +136,6 @@ def write_model(path: Path, model: TextToLatent, codec: Codec, config: DenoiserC
     metadata = {
         "eightfold.family": config.family,
         "eightfold.space": codec.space.name,
-        "eightfold.scale": json.dumps(codec.normalisation.scale),
-        "eightfold.shift": json.dumps(codec.normalisation.shift),
+        **to_metadata(codec.normalisation),
     }
     write_safetensors(path, tensors, metadata, overwrite=True)

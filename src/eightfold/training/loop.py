@@ -10,17 +10,19 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
+from ..checkpoints.formats import read_safetensors_header
+from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
 from ..core.errors import CheckpointError, EightfoldError, OutputError
+from ..core.files import refuse_existing, write_atomically
 from ..core.progress import Progress
 from .config import Schedule
 from .ema import Average
@@ -49,24 +51,50 @@ def to_rate(step: int, schedule: Schedule) -> float:
     return schedule.rate * (schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def run_training(
-    module: nn.Module, loss: StepLoss, schedule: Schedule, folder: Path, *, resume: bool, run: dict[str, Any]
-) -> Iterator[Progress]:
-    """Train `module` in place and leave the moving average in it. `run` is what a checkpoint must agree with to be resumed.
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, and everything that its checkpoints must agree with."""
 
-    Yields a Progress a step. Raises OutputError where a checkpoint exists and `resume` is not given, CheckpointError where it is
-    of another run, and EightfoldError when the loss is no longer finite.
+    folder: Path
+    identity: str
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / CHECKPOINT
+
+
+def open_run(folder: Path, result: str, settings: dict[str, Any], *, resume: bool) -> Run:
+    """Before any work: refuse to mix with an earlier run (unless it is resumed, with the same settings), or to replace a foreign result.
+
+    Raises OutputError or CheckpointError.
     """
-    identity = json.dumps({**run, "schedule": asdict(schedule)}, sort_keys=True)
+    run = Run(folder, json.dumps(settings, sort_keys=True))
+    if not run.checkpoint.exists():
+        refuse_existing(folder / result, overwrite=False)
+        return run
+    if not resume:
+        raise OutputError(f"{run.checkpoint} is there from an earlier run", hint="--resume goes on with it, --out FOLDER starts elsewhere")
+    try:
+        found = read_safetensors_header(run.checkpoint).metadata.get("run")
+    except CheckpointError as error:
+        raise CheckpointError(f"{run.checkpoint} is not a checkpoint: {error}", hint="remove it to start again") from None
+    if found != run.identity:
+        what = f"{run.checkpoint} belongs to a run with other settings"
+        raise CheckpointError(what, hint="use the settings it was started with, or another --out")
+    return run
+
+
+def run_training(module: nn.Module, loss: StepLoss, schedule: Schedule, run: Run) -> Iterator[Progress]:
+    """Train `module` in place, from the run's checkpoint where there is one, and leave the moving average in it.
+
+    Yields a Progress a step. Raises OutputError when the disk is full (the last checkpoint stays), and EightfoldError when the
+    gradient is no longer finite.
+    """
+    folder = run.folder
+    folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(module.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay)
     average = Average(module, schedule.average)
-    path = folder / CHECKPOINT
-    first = 0
-    if path.exists():
-        if not resume:
-            raise OutputError(f"{path} is there from an earlier run", hint="--resume goes on with it, --out FOLDER starts elsewhere")
-        first = read_checkpoint(path, module, optimiser, average, identity)
-    folder.mkdir(parents=True, exist_ok=True)
+    first = read_checkpoint(run.checkpoint, module, optimiser, average) if run.checkpoint.exists() else 0
     shorten_log(folder / LOG, first)
     board = open_board(folder)
     begin = time.monotonic()
@@ -76,12 +104,11 @@ def run_training(
             figures = run_step(module, loss, optimiser, average, schedule, step)
             done = step + 1
             if done % schedule.log_every == 0 or done == schedule.steps:
-                log.write(json.dumps({"step": done, **figures, "seconds": round(time.monotonic() - begin, 2)}) + "\n")
-                log.flush()
+                write_line(log, {"step": done, **figures, "seconds": round(time.monotonic() - begin, 2)})
                 for name, value in figures.items() if board else ():
                     board.add_scalar(name, value, done)
             if done % schedule.checkpoint_every == 0 or done == schedule.steps:
-                write_checkpoint(path, module, optimiser, average, done, identity)
+                write_checkpoint(run, module, optimiser, average, done)
             yield Progress(task="training", number=done, total=schedule.steps, figures=figures)
     module.load_state_dict(average.weights)
     module.eval()
@@ -98,36 +125,33 @@ def run_step(
     value.backward()
     norm = nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
     if not math.isfinite(norm.item()):
-        raise EightfoldError(f"the loss is not finite at step {step + 1}", hint="lower `rate`; --resume goes on from the last checkpoint")
+        raise EightfoldError(f"the gradient is not finite at step {step + 1}", hint="lower `rate` and start again with another --out")
     optimiser.step()
     average.update(module, step)
     return {"loss": value.item(), **figures, "norm": norm.item(), "rate": rate}
 
 
-def write_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: Average, step: int, identity: str) -> None:
+def write_line(log: TextIO, entry: dict[str, float]) -> None:
+    try:
+        log.write(json.dumps(entry) + "\n")
+        log.flush()
+    except OSError as error:
+        raise OutputError(f"cannot write {log.name}: {error.strerror}", hint="make room, then go on with --resume") from error
+
+
+def write_checkpoint(run: Run, module: nn.Module, optimiser: torch.optim.Optimizer, average: Average, step: int) -> None:
     tensors = {f"weights.{name}": weight for name, weight in module.state_dict().items()}
     tensors |= {f"average.{name}": weight for name, weight in average.weights.items()}
     for name, parameter in module.named_parameters():
         state = optimiser.state.get(parameter, {})  # empty for what no loss has reached yet
         tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
-    write_safetensors(path, tensors, {"step": str(step), "run": identity}, overwrite=True)
+    write_safetensors(run.checkpoint, tensors, {"step": str(step), "run": run.identity}, overwrite=True)
 
 
-def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: Average, identity: str) -> int:
+def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: Average) -> int:
     """Put everything back as it was; the number of steps done."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("run") != identity:
-                raise CheckpointError(
-                    f"{path} belongs to a run with other settings", hint="use the settings it was started with, or another --out"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except EightfoldError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"{path} is not a checkpoint: {error}", hint="remove it to start again") from None
-    step = int(metadata["step"])
+    step = int(read_safetensors_header(path).metadata["step"])
+    tensors = read_tensors(path)
     module.load_state_dict(take(tensors, "weights."))
     average.weights = take(tensors, "average.")
     moments = {moment: take(tensors, f"{moment}.") for moment in MOMENTS}
@@ -142,15 +166,22 @@ def take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def shorten_log(path: Path, step: int) -> None:
-    """Drop what was logged after the checkpoint, a half-written last line included."""
+    """Drop what was logged after the checkpoint, a half-written last line included; lines that are not ours stay."""
     if not path.exists():
         return
-    kept: list[str] = []
-    for line in path.read_text().splitlines():
-        with suppress(ValueError):
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-    path.write_text("".join(kept))
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and read_step(line) <= step]
+    if kept != lines:
+        with write_atomically(path, overwrite=True) as temporary:
+            temporary.write_text("".join(kept))
+
+
+def read_step(line: str) -> int:
+    """The step that a line of the log is about, 0 where it is about none."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 def open_board(folder: Path) -> Any:
