@@ -216,7 +216,7 @@ def test_public_names_are_documented():
 
     for name in eightfold.__all__:
         one = getattr(eightfold, name)
-        tree = parse(Path(inspect.getfile(one)))
+        tree = parse(Path(sys.modules[one.__module__].__file__))
         found = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == one.__name__]
         assert len(found) == 1, name
         assert ast.get_docstring(found[0]), name

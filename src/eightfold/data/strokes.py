@@ -6,11 +6,12 @@ Canvases are float32 arrays `[h, w, 3]`, drawn on in place; a stroke's edge is o
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 def draw_lines(rng: np.random.Generator, canvas: Array, palette: Array) -> None:

@@ -131,7 +131,7 @@ def run_step(
     return {"loss": value.item(), **figures, "norm": norm.item(), "rate": rate}
 
 
-def write_line(log: TextIO, entry: dict[str, float]) -> None:
+def write_line(log: TextIO, entry: dict[str, int | float]) -> None:
     try:
         log.write(json.dumps(entry) + "\n")
         log.flush()
