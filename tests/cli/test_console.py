@@ -20,3 +20,13 @@ def test_time_left_is_reckoned_from_where_a_task_began(monkeypatch, capsys):
     said = capsys.readouterr().err.splitlines()
     # two steps of the resumed run took 20 s and a hundred are left; the tenth of a second since is too soon for another line
     assert said == ["pictures 100/100, about 0 s left loss 0.25", "training 1003/1103, about 1000 s left loss 0.25"]
+
+
+def test_too_little_memory_for_one_input_leaves_the_others(capsys):
+    outcome = console.Outcome()
+    with outcome.attempt("large.png"):
+        raise MemoryError
+    with outcome.attempt("small.png"):
+        outcome.add({"source": "small.png"}, "small.png", as_json=False)
+    assert outcome.finish(as_json=False) == console.PARTLY
+    assert "not enough memory" in capsys.readouterr().err

@@ -68,7 +68,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, setting: str) -> None
     with pytest.raises(ConfigError, match=setting) as caught:
         read(tmp_path, text)
     assert "config.toml" in str(caught.value) and "\n" not in str(caught.value)
-    assert "steps, rate, kind, name, inner" in caught.value.hint
+    settings = "sizes, pairs" if setting.startswith("inner") and setting != "inner" else "steps, rate, kind, name, inner"
+    assert settings in caught.value.hint
 
 
 def test_what_is_no_toml_file(tmp_path: Path) -> None:
@@ -78,3 +79,13 @@ def test_what_is_no_toml_file(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read_toml(path, Outer)
         assert caught.value.hint
+
+
+def test_the_hint_names_the_settings_of_the_table_that_is_wrong(tmp_path):
+    from eightfold.training.config import AutoencoderConfig
+
+    path = tmp_path / "run.toml"
+    path.write_text('space = "pocket"\n[pictures]\nscenes = 1\n[schedule]\nstepz = 3\nsteps = 1\nbatch = 1\nrate = 1.0\n')
+    with pytest.raises(ConfigError, match="stepz") as raised:
+        read_toml(path, AutoencoderConfig)
+    assert "steps" in raised.value.hint and "space" not in raised.value.hint

@@ -95,7 +95,7 @@ def test_stable_diffusion():
 def test_the_parts_of_a_family_fit_together(family):
     assert family.denoiser.channels == family.denoiser.out_channels == family.space.channels
     assert family.text is None or family.text.width == family.denoiser.context
-    assert all(side % (family.space.downscale * family.denoiser.multiple) == 0 for side in family.defaults.size)
+    assert all(side % (family.space.downscale * 2 ** (len(family.denoiser.multipliers) - 1)) == 0 for side in family.defaults.size)
     assert all(len(values) in (1, family.space.channels) for values in (family.space.normalisation.scale, family.space.normalisation.shift))
     build_sampler(family.defaults.sampler)
 

@@ -133,3 +133,10 @@ def is_alive(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     return False
+
+
+def test_what_a_killed_run_left_half_written_is_cleared(folder: Path):
+    left = folder / ".checkpoint.0123456789ab.safetensors"
+    left.write_bytes(b"half")
+    list(train_autoencoder(CONFIG, folder))
+    assert not left.exists() and (folder / WEIGHTS).exists()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import CheckpointError
 
+PARTS = AUTOENCODER, DENOISER, TEXT = ("autoencoder.", "denoiser.", "text.")  # the prefixes in a file with a whole model
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),

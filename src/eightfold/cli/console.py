@@ -211,10 +211,13 @@ class Outcome:
     def attempt(self, source: str) -> Iterator[None]:
         try:
             yield
-        except EightfoldError as error:
-            report_error(error)
+        except Exception as error:
+            if not isinstance(error, EightfoldError) and not is_memory(error):
+                raise
+            report(error)
             self.failed += 1
-            self.results.append({"source": source, "error": str(error), "hint": error.hint})
+            hint = error.hint if isinstance(error, EightfoldError) else ""
+            self.results.append({"source": source, "error": str(error) or type(error).__name__, "hint": hint})
 
     def add(self, result: dict[str, Any], line: str, *, as_json: bool) -> None:
         self.results.append(result)

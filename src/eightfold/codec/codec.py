@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..autoencoders.kl import KLAutoencoder
 from ..checkpoints.fingerprint import fingerprint
-from ..checkpoints.formats import read_safetensors_header
+from ..checkpoints.formats import AUTOENCODER, read_safetensors_header
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
 from ..checkpoints.rename import rename_early_attention
@@ -27,7 +27,6 @@ from ..specs.space import Normalisation, Reading, Space
 from .latentfile import Latent, Padding, check_latent, read_latent
 from .pixels import Picture, read_picture, to_bytes
 
-INSIDE = "autoencoder."  # the prefix of an autoencoder in a file with a whole model
 ENCODER, DECODER = ("encoder.", "quant_conv."), ("decoder.", "post_quant_conv.")
 CPU = torch.device("cpu")
 WIDER = "--dtype float32 has the widest range"
@@ -182,7 +181,7 @@ def load_codec(path: str | Path, *, placement: Placement | None = None) -> Codec
     Raises CheckpointError: a broken file, no known space or more than one, tensors that do not fit the network.
     """
     header, metadata = read_safetensors_header(path)
-    prefix = INSIDE if any(name.startswith(INSIDE) for name in header) else ""
+    prefix = AUTOENCODER if any(name.startswith(AUTOENCODER) for name in header) else ""
     shapes = {name.removeprefix(prefix): info.shape for name, info in header.items() if name.startswith(prefix)}
     space = identify(shapes, SPACES, source=str(path), declared=metadata.get("eightfold.space"))
     tensors = rename_early_attention(read_tensors(path, prefix))

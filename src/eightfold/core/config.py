@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_type_hints
 
 from .errors import ConfigError, EightfoldError
 
@@ -32,7 +33,7 @@ def read_toml(path: str | Path, kind: type[T]) -> T:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{path}: {where or 'file'}: {first['msg'].lower()}", hint=f"settings: {', '.join(find_settings(kind))}"
+            f"{path}: {where or 'file'}: {first['msg'].lower()}", hint=f"settings: {', '.join(find_settings(kind, first['loc']))}"
         ) from None
     except EightfoldError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from None
@@ -40,5 +41,9 @@ def read_toml(path: str | Path, kind: type[T]) -> T:
         raise ConfigError(f"{path}: {error}", hint=f"settings: {', '.join(find_settings(kind))}") from None
 
 
-def find_settings(kind: type[Any]) -> list[str]:
-    return list(kind.__dataclass_fields__)
+def find_settings(kind: type[Any], where: tuple[int | str, ...] = ()) -> list[str]:
+    """The names of the settings of `kind`, or of the table inside it that `where` leads into."""
+    types = get_type_hints(kind)
+    if len(where) > 1 and is_dataclass(inner := types.get(str(where[0]))):
+        return find_settings(cast(type[Any], inner), where[1:])
+    return [field.name for field in fields(kind)]

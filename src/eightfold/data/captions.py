@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from eightfold.data.solids import COLOURS, Camera, Ground, Solid
+from .solids import COLOURS, Camera, Ground, Solid
 
 SHAPE_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "sphere": ("sphere", "ball"),

@@ -16,9 +16,9 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from eightfold.data.shapes import Points, intersect, measure
-from eightfold.data.solids import FAR, HALF_FRAME, SHAPES, Scene
-from eightfold.data.stage import Stage
+from .shapes import Points, intersect, measure
+from .solids import FAR, HALF_FRAME, SHAPES, Scene
+from .stage import Stage
 
 _SLOTS: Final = 3
 _TOGETHER: Final = 64

@@ -10,10 +10,10 @@ import math
 import random
 from typing import Final
 
-from eightfold.core.errors import RequestError
-from eightfold.data.captions import CAPTION_WORDS, compose_caption, relate
-from eightfold.data.raycast import Rendering, render
-from eightfold.data.solids import COLOURS, MATERIALS, NEAR, SHAPES, SIZES, Camera, Ground, Light, Scene, Solid
+from ..core.errors import RequestError
+from .captions import CAPTION_WORDS, compose_caption, relate
+from .raycast import Rendering, render
+from .solids import COLOURS, MATERIALS, NEAR, SHAPES, SIZES, Camera, Ground, Light, Scene, Solid
 
 __all__ = [
     "CAPTION_WORDS",

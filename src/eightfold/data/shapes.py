@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eightfold.data.solids import CONE_HALF, CONE_RADIUS, CUBE_HALF, CYLINDER_HALF, CYLINDER_RADIUS
+from .solids import CONE_HALF, CONE_RADIUS, CUBE_HALF, CYLINDER_HALF, CYLINDER_RADIUS
 
 Points = tuple[Tensor, Tensor, Tensor]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eightfold.data.shapes import Points
-from eightfold.data.solids import BOUNDS, COLOURS, SHAPES, Scene
+from .shapes import Points
+from .solids import BOUNDS, COLOURS, SHAPES, Scene
 
 
 @dataclass(frozen=True)

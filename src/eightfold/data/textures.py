@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eightfold.data.strokes import draw_lines, draw_writing
+from .strokes import draw_lines, draw_writing
 
 Array = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eightfold.core.errors import RequestError, UnknownName
-from eightfold.specs.process import Process
+from ..core.errors import RequestError, UnknownName
+from ..specs.process import Process
 
 Grid = Callable[[Process, int], tuple[float, ...]]
 

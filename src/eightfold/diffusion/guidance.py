@@ -8,7 +8,7 @@ from math import isfinite
 from jaxtyping import Float
 from torch import Tensor
 
-from eightfold.core.errors import RequestError
+from ..core.errors import RequestError
 
 
 @dataclass(frozen=True)

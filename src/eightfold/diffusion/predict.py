@@ -9,7 +9,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from eightfold.specs.family import Prediction
+from ..specs.family import Prediction
 
 Level = float | Float[Tensor, "..."]
 

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eightfold.core.errors import RequestError, UnknownName
-from eightfold.specs.process import Process
+from ..core.errors import RequestError, UnknownName
+from ..specs.process import Process
+from .predict import to_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def to_moments(times: Sequence[float]) -> list[Moment]:
 
 def advance(x: Tensor, clean: Tensor, process: Process, moment: Moment) -> Tensor:
     """alpha' * clean + sigma' * noise, with the noise that x and clean imply. Finite at t = 1, where alpha may be 0."""
-    noise = (x - process.alpha(moment.t) * clean) / process.sigma(moment.t)
+    noise = to_noise(clean, x, process.alpha(moment.t), process.sigma(moment.t))
     return process.alpha(moment.next_t) * clean + process.sigma(moment.next_t) * noise
 
 
@@ -79,7 +80,7 @@ def ddim(denoise: Denoise, x: Tensor, process: Process, times: Sequence[float], 
         next_alpha, next_sigma = process.alpha(moment.next_t), process.sigma(moment.next_t)
         clean = denoise(x, moment)
         fresh = eta * sqrt(1 - (alpha * next_sigma / (next_alpha * sigma)) ** 2)
-        implied = (x - alpha * clean) / sigma
+        implied = to_noise(clean, x, alpha, sigma)
         x = next_alpha * clean + next_sigma * sqrt(1 - fresh**2) * implied
         if fresh > 0 and next_sigma > 0:
             x = x + next_sigma * fresh * noise(moment)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..checkpoints.fingerprint import fingerprint
-from ..checkpoints.formats import read_safetensors_header
+from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
 from ..codec.codec import Codec, build_codec, load_codec
@@ -76,25 +76,25 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
     """
     path, placement = to_path(name), choose_placement(device, dtype)
     header, metadata = read_safetensors_header(path)
-    shapes = {key.removeprefix("denoiser."): info.shape for key, info in header.items() if not key.startswith(("autoencoder.", "text."))}
+    shapes = {key.removeprefix(DENOISER): info.shape for key, info in header.items() if not key.startswith((AUTOENCODER, TEXT))}
     family = identify(shapes, FAMILIES, source=str(path), declared=metadata.get("eightfold.family"))
-    if family.text is None or not any(key.startswith("text.") for key in header):
+    if family.text is None or not any(key.startswith(TEXT) for key in header):
         raise CheckpointError(
             f"{path} is a {family.name} denoiser alone; a picture also needs its text encoder and autoencoder",
             hint="the embedded model is complete: --model pocket",
         )
     config = family.text
     if vae is None:
-        codec = build_codec(read_tensors(path, "autoencoder."), metadata, space=family.space, source=str(path), placement=placement)
+        codec = build_codec(read_tensors(path, AUTOENCODER), metadata, space=family.space, source=str(path), placement=placement)
     else:
         codec = load_codec(vae, placement=placement)
         require_space(codec, family, str(vae))
     return Model(
         family=family,
         codec=codec,
-        denoiser=load_part(path, "denoiser.", lambda: UNet(family.denoiser), placement),
+        denoiser=load_part(path, DENOISER, lambda: UNet(family.denoiser), placement),
         words=Words(config),
-        text=load_part(path, "text.", lambda: WordsEncoder(config), placement),
+        text=load_part(path, TEXT, lambda: WordsEncoder(config), placement),
         placement=placement,
         fingerprint=fingerprint(read_tensors(path)),
         source=str(path),

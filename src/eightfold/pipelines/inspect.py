@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
-from ..checkpoints.formats import LONGEST_HEADER, TensorInfo, read_safetensors_header
+from ..checkpoints.formats import LONGEST_HEADER, PARTS, TensorInfo, read_safetensors_header
 from ..checkpoints.identify import find_claimants
 from ..core.errors import ImageError
 from ..families.catalog import FAMILIES
@@ -71,7 +71,7 @@ def take(tensors: dict[str, TensorInfo], prefix: str) -> dict[str, tuple[int, ..
 
 
 def find_prefixes(tensors: dict[str, TensorInfo]) -> list[str]:
-    parts = [part for part in ("autoencoder.", "denoiser.", "text.") if any(name.startswith(part) for name in tensors)]
+    parts = [part for part in PARTS if any(name.startswith(part) for name in tensors)]
     return parts or [""]
 
 

@@ -47,11 +47,6 @@ class UNetConfig:
     groups: int = 32
     linear_projection: bool = False
 
-    @property
-    def multiple(self) -> int:
-        """Latent sizes that are a multiple of this pass through without uneven skips."""
-        return 2 ** (len(self.multipliers) - 1)
-
     def to_heads(self, width: int) -> int:
         """The number of attention heads at a level of `width` channels."""
         return self.heads or width // (self.head_width or width)

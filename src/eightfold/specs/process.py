@@ -8,7 +8,7 @@ from functools import cached_property
 from math import exp, log, sqrt
 from typing import Protocol, runtime_checkable
 
-from eightfold.core.errors import ConfigError
+from ..core.errors import ConfigError
 
 
 @runtime_checkable

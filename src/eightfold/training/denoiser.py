@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header
 from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
 from ..codec.codec import Codec, load_codec, to_metadata
@@ -123,16 +124,14 @@ def cache_latents(codec: Codec, config: DenoiserConfig, folder: Path, path: Path
 
 
 def read_latents(path: Path) -> Latents:
-    from ..checkpoints.formats import read_safetensors_header
-
     tensors = read_tensors(path)
     return Latents(tensors["mean"], tensors["std"], json.loads(read_safetensors_header(path)[1]["captions"]))
 
 
 def write_model(path: Path, model: TextToLatent, codec: Codec, config: DenoiserConfig) -> None:
     """One file with everything a picture needs: `autoencoder.`, `denoiser.` and `text.` tensors in float16."""
-    parts = {"autoencoder": codec.network, "denoiser": model.denoiser, "text": model.text}
-    tensors = {f"{part}.{name}": tensor.half() for part, network in parts.items() for name, tensor in network.state_dict().items()}
+    parts = {AUTOENCODER: codec.network, DENOISER: model.denoiser, TEXT: model.text}
+    tensors = {f"{part}{name}": tensor.half() for part, network in parts.items() for name, tensor in network.state_dict().items()}
     metadata = {
         "eightfold.family": config.family,
         "eightfold.space": codec.space.name,

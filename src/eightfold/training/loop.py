@@ -92,6 +92,8 @@ def run_training(module: nn.Module, loss: StepLoss, schedule: Schedule, run: Run
     """
     folder = run.folder
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f".{run.checkpoint.stem}.*{run.checkpoint.suffix}"):  # half-written by a run that was killed
+        stale.unlink(missing_ok=True)
     optimiser = torch.optim.AdamW(module.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay)
     average = Average(module, schedule.average)
     first = read_checkpoint(run.checkpoint, module, optimiser, average) if run.checkpoint.exists() else 0
