@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from ..core.errors import CheckpointError
 
@@ -43,6 +44,14 @@ class TensorInfo(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
+
+
+T = TypeVar("T")
+
+
+def take_part(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """What stands under `prefix`, by the rest of its name."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 class Header(NamedTuple):

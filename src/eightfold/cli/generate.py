@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
@@ -12,11 +12,10 @@ from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
 from .console import Outcome, show_loading, show_progress
-from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_slugs
+from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_placement, to_slugs
 
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
-    from ..pipelines.bundle import Model
     from ..pipelines.request import Request
 
 
@@ -123,7 +122,13 @@ def generate(
                 if step.is_last:
                     path = next(todo)
                     step.images[-1].save(path, overwrite=output.overwrite)
-                    result = {"prompt": request.prompt, "seed": step.seed, "path": str(path), **to_placement(model)}
+                    result = {
+                        "prompt": request.prompt,
+                        "seed": step.seed,
+                        "path": str(path),
+                        **to_placement(model.placement),
+                        "reason": model.placement.reason,
+                    }
                     outcome.add(result, str(path), as_json=output.json)
         if film is not None:
             write_film(film, strips, overwrite=output.overwrite)
@@ -140,11 +145,6 @@ def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:
         raise OutputError(f"--film {film} is also the name of a picture", hint="give the film another name")
     refuse_existing(film, overwrite=overwrite)
     refuse_folder(film)
-
-
-def to_placement(model: Model) -> dict[str, Any]:
-    place = model.placement
-    return {"device": str(place.device), "dtype": str(place.dtype).removeprefix("torch."), "reason": place.reason}
 
 
 def read_prompts(path: Path) -> list[str]:

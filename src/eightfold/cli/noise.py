@@ -42,8 +42,9 @@ def noise(
     from ..pipelines.transcode import diffuse, find_process
 
     process = find_process(codec.space)
-    pictures = list(track("noise", diffuse(codec, process, image, times, seed=seed), len(times)))
-    images = [read_picture(image).image, *(picture.image for picture in pictures)]
+    original = read_picture(image)
+    pictures = list(track("noise", diffuse(codec, process, original, times, seed=seed), len(times)))
+    images = [original.image, *(picture.image for picture in pictures)]
     labels = ["original", *(f"t = {t:g}, signal {process.alpha(t):.2f}, noise {process.sigma(t):.2f}" for t in times)]
     record = {**json.loads(pictures[0].metadata["eightfold"]), "at": times, "seed": seed}
     metadata = {"eightfold": json.dumps(record)}

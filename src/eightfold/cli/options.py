@@ -7,14 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, Token
 
 from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
+from ..specs.space import Reading
 
-Reading = Literal["mode", "sample"]
+if TYPE_CHECKING:
+    from ..codec.codec import Codec
+    from ..core.device import Placement
 
 
 def to_whole(_: object, tokens: Sequence[Token]) -> int:
@@ -150,6 +153,13 @@ def refuse_folder(path: Path) -> None:
 def is_folder(path: Path) -> bool:
     """Unlike Path.is_dir, no error for a name that cannot be one."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def to_placement(placed: Codec | Placement) -> dict[str, Any]:
+    """Where it ran and in which numbers, for JSON."""
+    from ..core.device import name_dtype
+
+    return {"device": str(placed.device), "dtype": name_dtype(placed.dtype)}
 
 
 def to_slug(text: str, longest: int = 60) -> str:

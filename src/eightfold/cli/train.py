@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ..core.progress import Progress
 from .console import DONE, say, say_json, show_progress
@@ -14,52 +15,13 @@ from .options import Flag, refuse_folder
 app = App(name="train", help="Train an autoencoder or a denoiser from a configuration file.")
 
 
-@app.command
-def autoencoder(
-    config: Path,
-    /,
-    *,
-    out: Path | None = None,
-    resume: Flag = False,
-    json: Flag = False,
-) -> int:
-    """Train an autoencoder on rendered scenes and textures, on the CPU; writes autoencoder.safetensors.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """Where a run lives.
 
     Parameters
     ----------
-    config
-        A TOML file such as configs/pocket-autoencoder.toml.
-    out
-        The run's folder: pictures, checkpoints, log and result. By default runs/NAME-OF-CONFIG.
-    resume
-        Go on from the last checkpoint, or start where there is none; the numbers are those of a run that was never interrupted.
-    json
-        Print the last figures as JSON.
-    """
-    from ..core.config import read_toml
-    from ..training.autoencoder import WEIGHTS, train_autoencoder
-    from ..training.config import AutoencoderConfig
-
-    folder = out or Path("runs") / config.stem
-    refuse_folder(folder / WEIGHTS)
-    return follow(train_autoencoder(read_toml(config, AutoencoderConfig), folder, resume=resume), folder / WEIGHTS, as_json=json)
-
-
-@app.command
-def denoiser(
-    config: Path,
-    /,
-    *,
-    out: Path | None = None,
-    resume: Flag = False,
-    json: Flag = False,
-) -> int:
-    """Train a denoiser and its text encoder on cached latents, on the CPU; writes model.safetensors, a whole model in one file.
-
-    Parameters
-    ----------
-    config
-        A TOML file such as configs/pocket-denoiser.toml.
     out
         The run's folder: pictures, latents, checkpoints, log and result. By default runs/NAME-OF-CONFIG.
     resume
@@ -67,13 +29,50 @@ def denoiser(
     json
         Print the last figures as JSON.
     """
+
+    out: Path | None = None
+    resume: Flag = False
+    json: Flag = False
+
+    def to_result(self, config: Path, name: str) -> Path:
+        """Where the run's weights will be; refuses a place that cannot be written."""
+        result = (self.out or Path("runs") / config.stem) / name
+        refuse_folder(result)
+        return result
+
+
+@app.command
+def autoencoder(config: Path, /, *, folder: Folder = Folder()) -> int:
+    """Train an autoencoder on rendered scenes and textures, on the CPU; writes autoencoder.safetensors.
+
+    Parameters
+    ----------
+    config
+        A TOML file such as configs/pocket-autoencoder.toml.
+    """
+    from ..core.config import read_toml
+    from ..training.autoencoder import WEIGHTS, train_autoencoder
+    from ..training.config import AutoencoderConfig
+
+    result = folder.to_result(config, WEIGHTS)
+    return follow(train_autoencoder(read_toml(config, AutoencoderConfig), result.parent, resume=folder.resume), result, as_json=folder.json)
+
+
+@app.command
+def denoiser(config: Path, /, *, folder: Folder = Folder()) -> int:
+    """Train a denoiser and its text encoder on cached latents, on the CPU; writes model.safetensors, a whole model in one file.
+
+    Parameters
+    ----------
+    config
+        A TOML file such as configs/pocket-denoiser.toml.
+    """
     from ..core.config import read_toml
     from ..training.config import DenoiserConfig
     from ..training.denoiser import WEIGHTS, train_denoiser
 
-    folder = out or Path("runs") / config.stem
-    refuse_folder(folder / WEIGHTS)
-    return follow(train_denoiser(read_toml(config, DenoiserConfig), folder, resume=resume), folder / WEIGHTS, as_json=json)
+    result = folder.to_result(config, WEIGHTS)
+    return follow(train_denoiser(read_toml(config, DenoiserConfig), result.parent, resume=folder.resume), result, as_json=folder.json)
 
 
 def follow(run: Iterator[Progress], result: Path, *, as_json: bool) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.errors import RequestError
 from .console import Outcome, show_loading, track
-from .options import LATENTS, Choice, Flag, Output, Posterior
+from .options import LATENTS, Choice, Flag, Output, Posterior, to_placement
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
@@ -125,7 +125,3 @@ def to_text(notes: tuple[str, ...]) -> str:
 def to_number(value: float) -> float | None:
     """JSON knows no infinity (the PSNR of equal pictures)."""
     return value if value != float("inf") else None
-
-
-def to_placement(codec: Codec) -> dict[str, Any]:
-    return {"device": str(codec.device), "dtype": str(codec.dtype).removeprefix("torch.")}

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..autoencoders.kl import KLAutoencoder
 from ..checkpoints.fingerprint import fingerprint
-from ..checkpoints.formats import AUTOENCODER, read_safetensors_header
+from ..checkpoints.formats import AUTOENCODER, read_safetensors_header, take_part
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
 from ..checkpoints.rename import rename_early_attention
-from ..core.device import Placement, choose_placement
+from ..core.device import Placement, choose_placement, name_dtype
 from ..core.errors import CheckpointError, LatentError, SpaceMismatch
 from ..core.rng import build_generator, draw_noise
 from ..core.versions import read_versions
@@ -90,7 +90,7 @@ class Codec:
             versions=read_versions(),
             alpha=None if picture.alpha is None else to_bytes(picture.alpha * 2 - 1),
         )
-        check_latent(latent, f"what {self.source} made of {picture.source or 'the image'} in {to_name(self.dtype)}")
+        check_latent(latent, f"what {self.source} made of {picture.source or 'the image'} in {name_dtype(self.dtype)}")
         return latent
 
     def decode(self, latent: str | Path | Latent, *, force: bool = False) -> Picture:
@@ -121,7 +121,7 @@ class Codec:
             notes = (f"encoded by other weights ({latent.encoder[:12]})",)
         alpha = None if latent.alpha is None else latent.alpha.float() / 255
         record = {"space": latent.space, "reading": latent.reading, "seed": latent.seed, "forced": forced}
-        record |= {"encoder": latent.encoder, "decoder": self.decoder_fingerprint, "dtype": to_name(self.dtype), **read_versions()}
+        record |= {"encoder": latent.encoder, "decoder": self.decoder_fingerprint, "dtype": name_dtype(self.dtype), **read_versions()}
         return Picture(image, alpha, self.source, notes, {"eightfold": json.dumps(record)})
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class Codec:
         images = torch.cat([self.network.decode(one.to(self.device, self.dtype)).float().cpu() for one in raw.split(1)])
         wrong = int((~torch.isfinite(images)).sum())
         if wrong:
-            raise LatentError(f"{self.source} decoded to {wrong} values that are not finite, in {to_name(self.dtype)}", hint=WIDER)
+            raise LatentError(f"{self.source} decoded to {wrong} values that are not finite, in {name_dtype(self.dtype)}", hint=WIDER)
         return images.clamp(-1, 1)
 
     def normalise(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -144,10 +144,6 @@ class Codec:
 
 def to_column(numbers: tuple[float, ...], like: Tensor) -> Float[Tensor, "1 _ 1 1"]:
     return torch.tensor(numbers, device=like.device, dtype=like.dtype)[None, :, None, None]
-
-
-def to_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> tuple[Float[Tensor, "b c h2 w2"], Padding]:
@@ -182,7 +178,7 @@ def load_codec(path: str | Path, *, placement: Placement | None = None) -> Codec
     """
     header, metadata = read_safetensors_header(path)
     prefix = AUTOENCODER if any(name.startswith(AUTOENCODER) for name in header) else ""
-    shapes = {name.removeprefix(prefix): info.shape for name, info in header.items() if name.startswith(prefix)}
+    shapes = {name: info.shape for name, info in take_part(header, prefix).items()}
     space = identify(shapes, SPACES, source=str(path), declared=metadata.get("eightfold.space"))
     tensors = rename_early_attention(read_tensors(path, prefix))
     return build_codec(tensors, metadata, space=space, source=str(path), placement=placement)

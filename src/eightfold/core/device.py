@@ -19,6 +19,11 @@ class Placement(NamedTuple):
     reason: str
 
 
+def name_dtype(dtype: torch.dtype) -> str:
+    """As people write it: float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
     """Device and dtype for a run. Left to "auto": the first accelerator there is, and float32, which no model overflows."""
     import torch

@@ -16,10 +16,10 @@ from threading import Thread
 
 import torch
 from jaxtyping import UInt8
-from safetensors import safe_open
 from torch import Tensor
 
 from ..checkpoints.formats import read_safetensors_header
+from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
 from ..codec.pixels import to_bytes
 from ..core.errors import CheckpointError, ConfigError, EightfoldError
@@ -131,12 +131,11 @@ def read_pictures(config: PictureConfig, folder: Path) -> Pictures:
         path = shard_path(config, folder, start)
         shape = (shard_size(config, start), 3, config.size, config.size)
         try:
-            sound = read_safetensors_header(path).tensors["pixels"].shape == shape
+            header = read_safetensors_header(path)
+            if header.tensors["pixels"].shape != shape:
+                raise KeyError(f"pixels of {shape}")
         except (CheckpointError, KeyError):
-            sound = False
-        if not sound:
-            raise CheckpointError(f"{path} is damaged", hint="remove it: it is drawn again")
-        with safe_open(str(path), framework="pt") as file:
-            parts.append(file.get_tensor("pixels"))
-            captions += json.loads(file.metadata()["captions"])
+            raise CheckpointError(f"{path} is damaged", hint="remove it: it is drawn again") from None
+        parts.append(read_tensors(path)["pixels"])
+        captions += json.loads(header.metadata["captions"])
     return Pictures(torch.cat(parts), captions)

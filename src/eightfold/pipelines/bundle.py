@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..checkpoints.fingerprint import fingerprint
-from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header
+from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header, take_part
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
 from ..codec.codec import Codec, build_codec, load_codec
@@ -83,27 +83,26 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
             f"{path} is a {family.name} denoiser alone; a picture also needs its text encoder and autoencoder",
             hint="the embedded model is complete: --model pocket",
         )
-    config = family.text
+    config, tensors = family.text, read_tensors(path)
     if vae is None:
-        codec = build_codec(read_tensors(path, AUTOENCODER), metadata, space=family.space, source=str(path), placement=placement)
+        codec = build_codec(take_part(tensors, AUTOENCODER), metadata, space=family.space, source=str(path), placement=placement)
     else:
         codec = load_codec(vae, placement=placement)
         require_space(codec, family, str(vae))
+
+    def build_part(build: Callable[[], M], prefix: str) -> M:
+        return load_module(build, take_part(tensors, prefix), source=str(path), device=placement.device, dtype=placement.dtype)
+
     return Model(
         family=family,
         codec=codec,
-        denoiser=load_part(path, DENOISER, lambda: UNet(family.denoiser), placement),
+        denoiser=build_part(lambda: UNet(family.denoiser), DENOISER),
         words=Words(config),
-        text=load_part(path, TEXT, lambda: WordsEncoder(config), placement),
+        text=build_part(lambda: WordsEncoder(config), TEXT),
         placement=placement,
-        fingerprint=fingerprint(read_tensors(path)),
+        fingerprint=fingerprint(tensors),
         source=str(path),
     )
-
-
-def load_part(path: Path, prefix: str, build: Callable[[], M], placement: Placement) -> M:
-    """One network of a whole model's file."""
-    return load_module(build, read_tensors(path, prefix), source=str(path), device=placement.device, dtype=placement.dtype)
 
 
 def load_autoencoder(name: str | Path = "pocket", *, device: str = "auto", dtype: str = "auto") -> Codec:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..codec.pixels import Picture
+from ..core.device import name_dtype
 from ..core.errors import EightfoldError
 from ..core.rng import build_generator, draw_noise
 from ..core.versions import read_versions
@@ -124,7 +125,7 @@ def build_denoise(model: Model, plan: Plan, tokens: Tokens) -> Denoise:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
         if not bool(torch.isfinite(clean).all()):
-            what = f"the denoiser gave values that are not finite at t = {moment.t:.3f}, in {str(dtype).removeprefix('torch.')}"
+            what = f"the denoiser gave values that are not finite at t = {moment.t:.3f}, in {name_dtype(dtype)}"
             raise EightfoldError(what, hint="a lower guidance, or --dtype float32, which has the widest range")
         return clean
 
@@ -137,5 +138,5 @@ def decode(model: Model, latent: Tensor, plan: Plan, seed: int) -> Picture:
     raw = model.codec.denormalise(latent)
     image = model.codec.decode_raw(raw)[:, :, : plan.height, : plan.width]
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "dtype": str(model.placement.dtype).removeprefix("torch."), **read_versions()}
+    record |= {"decoder": model.codec.decoder_fingerprint, "dtype": name_dtype(model.placement.dtype), **read_versions()}
     return Picture(image=image, source=f"{plan.prompt} ({seed})", metadata={"eightfold": json.dumps(record, ensure_ascii=False)})

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
-from ..checkpoints.formats import LONGEST_HEADER, PARTS, TensorInfo, read_safetensors_header
+from ..checkpoints.formats import LONGEST_HEADER, PARTS, TensorInfo, read_safetensors_header, take_part
 from ..checkpoints.identify import find_claimants
 from ..core.errors import ImageError
 from ..families.catalog import FAMILIES
@@ -52,22 +52,18 @@ def to_latent_facts(tensors: dict[str, TensorInfo], metadata: dict[str, str]) ->
 
 def to_weight_facts(tensors: dict[str, TensorInfo], metadata: dict[str, str]) -> dict[str, Any]:
     """Spaces and families are claimed by tensors under any of the prefixes that the file uses."""
-    parts = {prefix: take(tensors, prefix) for prefix in find_prefixes(tensors)}
-    claimed = {one.name: None for known in (SPACES, FAMILIES) for shapes in parts.values() for one in find_claimants(shapes, known)}
+    shapes = {name: info.shape for name, info in tensors.items()}
+    parts = {prefix: take_part(shapes, prefix) for prefix in find_prefixes(tensors)}
+    claimed = {one.name: None for known in (SPACES, FAMILIES) for part in parts.values() for one in find_claimants(part, known)}
     return {
         "kind": "weights",
         "tensors": len(tensors),
-        "parameters": sum(prod(info.shape) for info in tensors.values()),
+        "parameters": sum(prod(shape) for shape in shapes.values()),
         "dtypes": dict(Counter(info.dtype for info in tensors.values())),
-        "parts": {prefix.rstrip(".") or "all": sum(prod(shape) for shape in shapes.values()) for prefix, shapes in parts.items()},
+        "parts": {prefix.rstrip(".") or "all": sum(prod(shape) for shape in part.values()) for prefix, part in parts.items()},
         "looks like": list(claimed) or "no known space or family",
         "metadata": metadata,
     }
-
-
-def take(tensors: dict[str, TensorInfo], prefix: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors under `prefix`, by the rest of their names."""
-    return {name.removeprefix(prefix): info.shape for name, info in tensors.items() if name.startswith(prefix)}
 
 
 def find_prefixes(tensors: dict[str, TensorInfo]) -> list[str]:

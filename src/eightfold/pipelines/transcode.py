@@ -48,8 +48,8 @@ def roundtrip(codec: Codec, path: str | Path, *, reading: Reading | None = None,
     )
 
 
-def diffuse(codec: Codec, process: Process, path: str | Path, times: Sequence[float], *, seed: int = 0) -> Iterator[Picture]:
-    """The picture's latent with the noise of each time mixed in, decoded: forward diffusion made visible.
+def diffuse(codec: Codec, process: Process, picture: str | Path | Picture, times: Sequence[float], *, seed: int = 0) -> Iterator[Picture]:
+    """The latent of a picture or its file, with the noise of each time mixed in, decoded: forward diffusion made visible.
 
     The noise is the same at every time, drawn from `seed`. Raises RequestError for a time outside 0 (clean) to 1 (noise).
     """
@@ -57,7 +57,7 @@ def diffuse(codec: Codec, process: Process, path: str | Path, times: Sequence[fl
         if not 0 <= t <= 1:
             raise RequestError(f"time {t}: expected 0 (clean) to 1 (noise)", hint="--at 0.2,0.5,0.8")
     check_seed(seed)
-    latent = codec.encode(read_picture(path))
+    latent = codec.encode(picture)
     clean = codec.normalise(latent.raw.to(codec.device))
     noise = draw_noise(tuple(clean.shape), build_generator(seed)).to(codec.device)
     for t in times:

@@ -57,8 +57,9 @@ def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Ite
     plans = [to_plan(request, model.family) for request in (start, end)]
     if (plans[0].width, plans[0].height) != (plans[1].width, plans[1].height):
         raise RequestError("the two prompts ask for pictures of different sizes", hint="a walk has one size")
-    ends = [generate(model, request) for request in (start, end)]  # both are checked before the first step of either
     tokens = [encode_prompts(model, plan) for plan in plans]
+    # both are checked before the first step of either
+    ends = [generate(model, request, tokens=own) for request, own in zip((start, end), tokens, strict=True)]
     images = [finish(run) for run in ends]
     for number, share in enumerate(shares, 1):
         if share in (0, 1):

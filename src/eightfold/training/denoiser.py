@@ -125,7 +125,7 @@ def cache_latents(codec: Codec, config: DenoiserConfig, folder: Path, path: Path
 
 def read_latents(path: Path) -> Latents:
     tensors = read_tensors(path)
-    return Latents(tensors["mean"], tensors["std"], json.loads(read_safetensors_header(path)[1]["captions"]))
+    return Latents(tensors["mean"], tensors["std"], json.loads(read_safetensors_header(path).metadata["captions"]))
 
 
 def write_model(path: Path, model: TextToLatent, codec: Codec, config: DenoiserConfig) -> None:

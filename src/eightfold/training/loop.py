@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.formats import read_safetensors_header
+from ..checkpoints.formats import read_safetensors_header, take_part
 from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
 from ..core.errors import CheckpointError, EightfoldError, OutputError
@@ -154,17 +154,13 @@ def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimi
     """Put everything back as it was; the number of steps done."""
     step = int(read_safetensors_header(path).metadata["step"])
     tensors = read_tensors(path)
-    module.load_state_dict(take(tensors, "weights."))
-    average.weights = take(tensors, "average.")
-    moments = {moment: take(tensors, f"{moment}.") for moment in MOMENTS}
+    module.load_state_dict(take_part(tensors, "weights."))
+    average.weights = take_part(tensors, "average.")
+    moments = {moment: take_part(tensors, f"{moment}.") for moment in MOMENTS}
     for name, parameter in module.named_parameters():
         if name in moments[MOMENTS[0]]:
             optimiser.state[parameter] = {"step": torch.tensor(float(step)), **{moment: moments[moment][name] for moment in MOMENTS}}
     return step
-
-
-def take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def shorten_log(path: Path, step: int) -> None:
