@@ -44,6 +44,7 @@ size = 32
 steps = 8
 batch = 2
 rate = 1e-3
+optimiser = "muon"
 warmup = 3
 log_every = 1
 checkpoint_every = 3

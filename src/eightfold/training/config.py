@@ -22,6 +22,7 @@ class Schedule:
     hold: float = 0.3
     final: float = 0.02
     weight_decay: float = 0.01
+    optimiser: str = "adamw"  # or muon, see training.optimisers
     average: float = 0.995  # decay of the moving average of the weights
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 0
@@ -32,6 +33,8 @@ class Schedule:
         for name in ("steps", "batch", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more", hint="see the files in configs/")
+        if self.optimiser not in ("adamw", "muon"):
+            raise ConfigError(f"optimiser is {self.optimiser!r}, expected adamw or muon", hint='optimiser = "adamw"')
         for name in ("hold", "final", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a share from 0 to 1", hint="see the files in configs/")
@@ -42,6 +45,7 @@ class AutoencoderConfig:
     """A KL autoencoder of `space`, trained on crops of rendered pictures.
 
     Loss: L1 + squared * squared error + gradient * multi-scale gradient error + kl * KL divergence.
+    With `kl = 0` it is a plain autoencoder: the decoder is given the posterior's mode, no noise is drawn into it.
     `crops` are the sides that successive steps use in turn, each at about the same number of pixels a batch.
     """
 
@@ -57,6 +61,8 @@ class AutoencoderConfig:
         if not self.crops or not all(0 < crop <= self.pictures.size for crop in self.crops):
             what = f"crops are {list(self.crops)}, expected one or more sides of at most {self.pictures.size}, the pictures' size"
             raise ConfigError(what, hint="crops = [64]")
+        if not self.kl >= 0:
+            raise ConfigError(f"kl is {self.kl}, expected 0 (a plain autoencoder) or more", hint="kl = 1e-3")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..checkpoints.formats import read_safetensors_header, take_part
 from ..checkpoints.load import read_tensors
@@ -26,10 +27,10 @@ from ..core.files import refuse_existing, write_atomically
 from ..core.progress import Progress
 from .config import Schedule
 from .ema import Average
+from .optimisers import MOMENTS, build_optimisers
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 StepLoss = Callable[[int], tuple[Tensor, dict[str, float]]]  # step number -> loss to descend, figures to log
 
@@ -94,41 +95,43 @@ def run_training(module: nn.Module, loss: StepLoss, schedule: Schedule, run: Run
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(f".{run.checkpoint.stem}.*{run.checkpoint.suffix}"):  # half-written by a run that was killed
         stale.unlink(missing_ok=True)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay)
+    optimisers = build_optimisers(module, schedule)
     average = Average(module, schedule.average)
-    first = read_checkpoint(run.checkpoint, module, optimiser, average) if run.checkpoint.exists() else 0
+    first = read_checkpoint(run.checkpoint, module, optimisers, average) if run.checkpoint.exists() else 0
     shorten_log(folder / LOG, first)
     board = open_board(folder)
     begin = time.monotonic()
     module.train()
     with open(folder / LOG, "a") as log:
         for step in range(first, schedule.steps):
-            figures = run_step(module, loss, optimiser, average, schedule, step)
+            figures = run_step(module, loss, optimisers, average, schedule, step)
             done = step + 1
             if done % schedule.log_every == 0 or done == schedule.steps:
                 write_line(log, {"step": done, **figures, "seconds": round(time.monotonic() - begin, 2)})
                 for name, value in figures.items() if board else ():
                     board.add_scalar(name, value, done)
             if done % schedule.checkpoint_every == 0 or done == schedule.steps:
-                write_checkpoint(run, module, optimiser, average, done)
+                write_checkpoint(run, module, optimisers, average, done)
             yield Progress(task="training", number=done, total=schedule.steps, figures=figures)
     module.load_state_dict(average.weights)
     module.eval()
 
 
 def run_step(
-    module: nn.Module, loss: StepLoss, optimiser: torch.optim.Optimizer, average: Average, schedule: Schedule, step: int
+    module: nn.Module, loss: StepLoss, optimisers: list[Optimizer], average: Average, schedule: Schedule, step: int
 ) -> dict[str, float]:
     rate = to_rate(step, schedule)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
     value, figures = loss(step)
-    optimiser.zero_grad(set_to_none=True)
+    module.zero_grad(set_to_none=True)
     value.backward()
     norm = nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
     if not math.isfinite(norm.item()):
         raise EightfoldError(f"the gradient is not finite at step {step + 1}", hint="lower `rate` and start again with another --out")
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
     average.update(module, step)
     return {"loss": value.item(), **figures, "norm": norm.item(), "rate": rate}
 
@@ -141,25 +144,28 @@ def write_line(log: TextIO, entry: dict[str, int | float]) -> None:
         raise OutputError(f"cannot write {log.name}: {error.strerror}", hint="make room, then go on with --resume") from error
 
 
-def write_checkpoint(run: Run, module: nn.Module, optimiser: torch.optim.Optimizer, average: Average, step: int) -> None:
+def write_checkpoint(run: Run, module: nn.Module, optimisers: list[Optimizer], average: Average, step: int) -> None:
     tensors = {f"weights.{name}": weight for name, weight in module.state_dict().items()}
     tensors |= {f"average.{name}": weight for name, weight in average.weights.items()}
+    states = {parameter: state for optimiser in optimisers for parameter, state in optimiser.state.items()}
     for name, parameter in module.named_parameters():
-        state = optimiser.state.get(parameter, {})  # empty for what no loss has reached yet
+        state = states.get(parameter, {})  # empty for what no loss has reached yet
         tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
     write_safetensors(run.checkpoint, tensors, {"step": str(step), "run": run.identity}, overwrite=True)
 
 
-def read_checkpoint(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: Average) -> int:
+def read_checkpoint(path: Path, module: nn.Module, optimisers: list[Optimizer], average: Average) -> int:
     """Put everything back as it was; the number of steps done."""
     step = int(read_safetensors_header(path).metadata["step"])
     tensors = read_tensors(path)
     module.load_state_dict(take_part(tensors, "weights."))
     average.weights = take_part(tensors, "average.")
-    moments = {moment: take_part(tensors, f"{moment}.") for moment in MOMENTS}
-    for name, parameter in module.named_parameters():
-        if name in moments[MOMENTS[0]]:
-            optimiser.state[parameter] = {"step": torch.tensor(float(step)), **{moment: moments[moment][name] for moment in MOMENTS}}
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    for optimiser in optimisers:
+        for parameter in (parameter for group in optimiser.param_groups for parameter in group["params"]):
+            found = {key: tensors[f"{key}.{names[parameter]}"] for key in MOMENTS if f"{key}.{names[parameter]}" in tensors}
+            if found:
+                optimiser.state[parameter] = {"step": torch.tensor(float(step)), **found}
     return step
 
 
