@@ -52,6 +52,16 @@ class Latents:
     captions: list[str]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Normalised latents, captions (some dropped), times and noise of one step."""
+
+    clean: Float[Tensor, "b c h w"]
+    captions: list[str]
+    times: list[float]
+    noise: Float[Tensor, "b c h w"]
+
+
 def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False) -> Iterator[Progress]:
     """Draw the scenes, encode them once, train, and write `model.safetensors` (all parts, float16) into `folder`."""
     families = {family.name: family for family in FAMILIES}
@@ -78,23 +88,14 @@ def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False
         model = TextToLatent(family)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        clean, captions, times, noise = draw_batch(latents, codec, config, family, step)
-        alpha, sigma = (
-            torch.tensor([part(t) for t in times])[:, None, None, None] for part in (family.process.alpha, family.process.sigma)
-        )
-        timestep = torch.tensor([family.process.timestep(t) for t in times])
-        output = model.denoiser(add_noise(clean, noise, alpha, sigma), timestep, model.text(words.to_numbers(captions)))
-        losses = denoising_loss(output, to_target(clean, noise, alpha, sigma, family.prediction))
-        return losses.mean(), {}
+        return compute_losses(model, words, family, draw_batch(latents, codec, config, family, step)).mean(), {}
 
     yield from run_training(model, loss, config.schedule, run)
     write_model(folder / WEIGHTS, model, codec, config)
 
 
-def draw_batch(
-    latents: Latents, codec: Codec, config: DenoiserConfig, family: Family, step: int
-) -> tuple[Tensor, list[str], list[float], Tensor]:
-    """Normalised latents, captions (some dropped), times and noise of one step, from its number alone."""
+def draw_batch(latents: Latents, codec: Codec, config: DenoiserConfig, family: Family, step: int) -> Batch:
+    """What one step learns from, from its number alone."""
     generator = build_generator(config.schedule.seed, "denoiser", step)
     chosen = torch.randint(len(latents.captions), (config.schedule.batch,), generator=generator)
     shape = (len(chosen), *latents.mean.shape[1:])
@@ -102,7 +103,17 @@ def draw_batch(
     dropped = (torch.rand(len(chosen), generator=generator) < config.caption_dropout).tolist()
     captions = ["" if drop else latents.captions[n] for n, drop in zip(chosen.tolist(), dropped, strict=True)]
     times = list(draw_times(len(chosen), family.process, generator))
-    return codec.normalise(raw), captions, times, torch.randn(shape, generator=generator)
+    return Batch(codec.normalise(raw), captions, times, torch.randn(shape, generator=generator))
+
+
+def compute_losses(model: TextToLatent, words: Words, family: Family, batch: Batch) -> Float[Tensor, " b"]:
+    """The denoising loss of each sample."""
+    process, times = family.process, batch.times
+    alpha, sigma = (torch.tensor([part(t) for t in times])[:, None, None, None] for part in (process.alpha, process.sigma))
+    timestep = torch.tensor([process.timestep(t) for t in times])
+    noisy = add_noise(batch.clean, batch.noise, alpha, sigma)
+    output = model.denoiser(noisy, timestep, model.text(words.to_numbers(batch.captions)))
+    return denoising_loss(output, to_target(batch.clean, batch.noise, alpha, sigma, family.prediction))
 
 
 def cache_latents(codec: Codec, config: DenoiserConfig, folder: Path, path: Path) -> Iterator[Progress]:

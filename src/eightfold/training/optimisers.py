@@ -31,7 +31,7 @@ def build_optimisers(module: nn.Module, schedule: Schedule) -> list[Optimizer]:
     return [Muon(matrices, schedule.rate, schedule.weight_decay), adam] if matrices else [adam]
 
 
-def list_matrices(module: nn.Module) -> list[nn.Parameter]:
+def list_matrices(module: nn.Module) -> list[Tensor]:
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     return [layer.weight for layer in layers if min(layer.weight.flatten(1).shape) >= THINNEST]
 
@@ -43,7 +43,7 @@ class Muon(Optimizer):
     latents more in the same time than AdamW does, although a step takes longer.
     """
 
-    def __init__(self, matrices: Sequence[nn.Parameter], rate: float, weight_decay: float) -> None:
+    def __init__(self, matrices: Sequence[Tensor], rate: float, weight_decay: float) -> None:
         super().__init__(matrices, {"lr": rate, "weight_decay": weight_decay})
 
     @overload
