@@ -19,6 +19,7 @@ VERBS = {  # name -> what `eightfold --help` says of it: the first line of the f
     "noise": "A picture with noise mixed into its latent, decoded: a strip of several times.",
     "walk": "From one picture or prompt to another, as an animation: through latent space on the left, pixel cross-fade on the right.",
     "train": "Train an autoencoder or a denoiser from a configuration file.",
+    "evaluate": "Measure how good a model is.",
     "info": "What is in an image, a latent file or a weight file, without decoding or loading it.",
 }
 
@@ -55,12 +56,13 @@ def build_app() -> App:
     """The verbs with their options."""
     from cyclopts import App
 
-    from . import generate, info, noise, train, transcode, walk
+    from . import evaluate, generate, info, noise, train, transcode, walk
 
     app = App(name="eightfold", help_format="plaintext", version_flags=[], suppress_keyboard_interrupt=False)
     for verb in (generate.generate, transcode.encode, transcode.decode, transcode.roundtrip, noise.noise, walk.walk, info.info):
         app.command(verb, name=verb.__name__)
     app.command(train.app)
+    app.command(evaluate.app)
     return app
 
 

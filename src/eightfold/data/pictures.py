@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -13,6 +13,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from signal import SIGTERM
 from threading import Thread
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -76,17 +77,28 @@ def draw_pictures(config: PictureConfig, folder: Path) -> Iterator[Progress]:
     missing = [start for start in starts if not shard_path(config, folder, start).exists()]
     if not missing:
         return
-    done = sum(shard_size(config, start) for start in starts) - sum(shard_size(config, start) for start in missing)
-    with ProcessPoolExecutor(min(count_cores(), len(missing)), get_context("spawn"), start_worker) as pool:
-        running = {pool.submit(write_shard, config, folder, start): start for start in missing}
+    done = total - sum(shard_size(config, start) for start in missing)
+    for index in run_in_processes(write_shard, [(config, folder, start) for start in missing]):
+        done += shard_size(config, missing[index])
+        yield Progress(task="pictures", number=done, total=total)
+
+
+def run_in_processes(work: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+    """Call `work` with the arguments of each task, in one single-threaded process a core; yield the index of each that is done.
+
+    `work` and what it is given must be importable and picklable. What it raises is raised here.
+    """
+    if not tasks:
+        return
+    with ProcessPoolExecutor(min(count_cores(), len(tasks)), get_context("spawn"), start_worker) as pool:
+        running = {pool.submit(work, *task): index for index, task in enumerate(tasks)}
         try:
-            for shard in as_completed(running):
-                shard.result()
-                done += shard_size(config, running[shard])
-                yield Progress(task="pictures", number=done, total=total)
+            for task in as_completed(running):
+                task.result()
+                yield running[task]
         except BrokenProcessPool:
-            hint = "a script that trains needs `if __name__ == '__main__':` around its work; otherwise memory may have run out"
-            raise EightfoldError("a process that renders pictures ended without a word", hint=hint) from None
+            hint = "a script that starts this needs `if __name__ == '__main__':` around its work; otherwise memory may have run out"
+            raise EightfoldError("a process that draws pictures ended without a word", hint=hint) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
