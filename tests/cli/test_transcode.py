@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,31 @@ def test_a_latent_of_another_space(refuse: Any, eightfold: Any, tmp_path: Path) 
     line = refuse("decode", "foreign.latent.safetensors")
     assert "space sd" in line and "space pocket" in line and "--force" in line
     answer = eightfold("decode", "foreign.latent.safetensors", "--force")
-    assert answer.code == 0 and "sd" in answer.out and "by force" in answer.out
+    assert (answer.code, answer.out) == (0, "foreign.png  16x24\n")
+    assert answer.err == "warning: foreign.latent.safetensors: a latent of space sd decoded by force in space pocket\n"
     assert read_size(tmp_path / "foreign.png") == (16, 24)
     assert json.loads(read_metadata(tmp_path / "foreign.png")["eightfold"])["forced"] is True
+
+
+def test_force_does_not_make_channels_fit(refuse: Any, tmp_path: Path) -> None:
+    build_latent("another", channels=16).save(tmp_path / "wide.latent.safetensors")
+    for options, tells in (((), False), (("--force",), True)):
+        line = refuse("decode", "wide.latent.safetensors", *options)
+        assert "another (16 channels)" in line and "pocket (4)" in line
+        assert ("--force cannot make its channels fit" in line) is tells
+
+
+def test_a_latent_of_other_weights(eightfold: Any, tmp_path: Path) -> None:
+    write_photo(tmp_path / "photo.png", 24, 16)
+    assert eightfold("encode", "photo.png").code == 0
+    own = read_latent(tmp_path / "photo.latent.safetensors")
+    replace(own, encoder="a" * 64).save(tmp_path / "other.latent.safetensors")
+    answer = eightfold("decode", "photo.latent.safetensors", "other.latent.safetensors", "--out", "back", "--json")
+    doubt = "encoded by other weights (aaaaaaaaaaaa)"
+    assert answer.code == 0 and answer.err == f"warning: other.latent.safetensors: {doubt}\n"
+    assert [result["warnings"] for result in answer.results] == [[], [doubt]]
+    record = json.loads(read_metadata(tmp_path / "back" / "other.png")["eightfold"])
+    assert (record["encoder"], record["forced"]) == ("a" * 64, False)
 
 
 def test_files_of_one_name_are_refused(refuse: Any, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_latent_of_another_space_is_refused_by_both_names(tmp_path: Path) -> N
 
 def test_no_force_helps_where_the_geometry_differs() -> None:
     latent = build_averaging().encode(draw(16, 16), reading="mode")
-    with pytest.raises(SpaceMismatch, match=r"sd \(4 channels\).* toy \(192\)") as caught:
+    with pytest.raises(SpaceMismatch, match=r"sd \(4 channels\).* toy \(192\); --force cannot make its channels fit") as caught:
         build_toy().decode(latent, force=True)
     assert "--force" not in caught.value.hint
     coarse = replace(latent, space="coarse", width=32, height=32)

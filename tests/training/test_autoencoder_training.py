@@ -5,9 +5,10 @@ import torch
 
 from eightfold.autoencoders.kl import KLAutoencoder, Posterior
 from eightfold.codec.pixels import from_bytes
+from eightfold.core.errors import ConfigError
 from eightfold.data.pictures import PictureConfig, Pictures, draw_pictures, read_pictures
 from eightfold.families.spaces import POCKET
-from eightfold.training.autoencoder import draw_batch, gradient_loss, kl_divergence, measure_normalisation
+from eightfold.training.autoencoder import draw_batch, gradient_loss, kl_divergence, measure_normalisation, to_raw, train_autoencoder
 from eightfold.training.config import AutoencoderConfig, Schedule
 from eightfold.training.passthrough import pass_through
 
@@ -90,3 +91,26 @@ def test_a_batch_depends_on_its_step_alone():
     batches = [draw_batch(pictures, config, 4, 8, step) for step in (0, 1, 0)]
     assert torch.equal(batches[0][0], batches[2][0]) and torch.equal(batches[0][1], batches[2][1])
     assert batches[0][0].shape == (4, 3, 16, 16) and batches[1][0].shape == (1, 3, 32, 32)
+
+
+def to_config(kl):
+    pictures = PictureConfig(scenes=2, size=16)
+    return AutoencoderConfig(space="pocket", pictures=pictures, schedule=Schedule(steps=2, batch=2, rate=1e-3), crops=(16,), kl=kl)
+
+
+def test_a_plain_autoencoder_draws_no_noise():
+    posterior, noise = Posterior(torch.randn(1, 4, 2, 2), torch.full((1, 4, 2, 2), 0.5)), torch.randn(1, 4, 2, 2)
+    assert torch.equal(to_raw(posterior, noise, to_config(0.0)), posterior.mean)
+    assert torch.equal(to_raw(posterior, noise, to_config(1e-9)), posterior.mean + 0.5 * noise)
+    with pytest.raises(ConfigError, match="kl is -1"):
+        to_config(-1.0)
+
+
+def test_training_a_plain_autoencoder_draws_no_noise(tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("noise was drawn into the latent")
+
+    monkeypatch.setattr(Posterior, "sample", fail)
+    assert [progress.task for progress in train_autoencoder(to_config(0.0), tmp_path / "plain")][-2:] == ["training", "training"]
+    with pytest.raises(AssertionError, match="noise was drawn"):
+        list(train_autoencoder(to_config(1e-3), tmp_path / "kl"))

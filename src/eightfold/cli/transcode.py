@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import RequestError
-from .console import Outcome, show_loading, track
+from .console import Outcome, show_loading, track, warn
 from .options import LATENTS, Choice, Flag, Output, Posterior, to_placement
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def decode(
     latent
         Latent files, as `eightfold encode` writes them.
     force
-        Decode although the latent belongs to another latent space; recorded in the picture.
+        Decode although the latent belongs to another latent space; warned of, and recorded in the picture.
     """
     files = require(latent, f"eightfold decode photo{LATENT}")
     paths = output.to_paths([path.name.removesuffix(LATENT).removesuffix(".safetensors") + ".png" for path in files])
@@ -73,8 +73,11 @@ def decode(
     for source, path in track("decode", zip(latent, paths, strict=True), len(paths)):
         with outcome.attempt(str(source)):
             picture = codec.decode(source, force=force)
-            notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
-            result = {"source": str(source), "path": str(path), "width": picture.width, "height": picture.height, "notes": list(notes)}
+            notes = picture.save(path, overwrite=output.overwrite)
+            for doubt in picture.notes:
+                warn(f"warning: {source}: {doubt}")
+            result = {"source": str(source), "path": str(path), "width": picture.width, "height": picture.height}
+            result |= {"notes": list(notes), "warnings": list(picture.notes)}
             line = f"{path}  {picture.width}x{picture.height}{to_text(notes)}"
             outcome.add({**result, **to_placement(codec)}, line, as_json=output.json)
     return outcome.finish(as_json=output.json)

@@ -96,7 +96,8 @@ class Codec:
     def decode(self, latent: str | Path | Latent, *, force: bool = False) -> Picture:
         """A latent or a latent file to its picture, at the size that was encoded and with its alpha.
 
-        Raises SpaceMismatch for a latent of another space, unless `force`, which is recorded in the metadata.
+        Raises SpaceMismatch for a latent of another space, unless `force`, which is recorded in the metadata; with other channels or
+        another downscale always. The picture's notes warn where the latent was made by other weights or for another space.
         """
         source = "the latent" if isinstance(latent, Latent) else str(latent)
         latent = latent if isinstance(latent, Latent) else read_latent(latent)
@@ -107,7 +108,8 @@ class Codec:
             theirs, ours = f"{latent.space} ({channels} channels)", f"{self.space.name} ({self.space.channels})"
             forcing = ", or --force to decode it all the same" if channels == self.space.channels else ""
             hint = f"name a {latent.space} autoencoder with --vae{forcing}"
-            raise SpaceMismatch(f"{source} is in space {theirs}, {self.source} decodes space {ours}", hint=hint)
+            why = "; --force cannot make its channels fit" if force else ""
+            raise SpaceMismatch(f"{source} is in space {theirs}, {self.source} decodes space {ours}{why}", hint=hint)
         return self.decode_as(latent.raw, latent, forced=foreign)
 
     def decode_as(self, raw: Float[Tensor, "1 c h w"], latent: Latent, *, forced: bool = False) -> Picture:

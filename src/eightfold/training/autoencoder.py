@@ -49,7 +49,7 @@ def train_autoencoder(config: AutoencoderConfig, folder: Path, *, resume: bool =
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         image, noise = draw_batch(pictures, config, model.config.channels, model.config.downscale, step)
         posterior = model.encode(image)
-        return autoencoder_loss(image, model.decode(posterior.sample(noise)), posterior, config)
+        return autoencoder_loss(image, model.decode(to_raw(posterior, noise, config)), posterior, config)
 
     yield from run_training(model, loss, config.schedule, run)
     metadata = {"eightfold.space": config.space, **to_metadata(measure_normalisation(model, pictures))}
@@ -69,6 +69,11 @@ def draw_batch(pictures: Pictures, config: AutoencoderConfig, channels: int, dow
     parts = [part.flip(-1) if flip else part for part, flip in zip(parts, flips, strict=True)]
     noise = torch.randn((count, channels, crop // downscale, crop // downscale), generator=generator)
     return from_bytes(torch.stack(parts)), noise
+
+
+def to_raw(posterior: Posterior, noise: Float[Tensor, "b c h w"], config: AutoencoderConfig) -> Float[Tensor, "b c h w"]:
+    """What the decoder is trained on: a draw from the posterior, or for a plain autoencoder (`kl` of 0) its mode."""
+    return posterior.sample(noise) if config.kl else posterior.mode
 
 
 def autoencoder_loss(image: Tensor, decoded: Tensor, posterior: Posterior, config: AutoencoderConfig) -> tuple[Tensor, dict[str, float]]:
