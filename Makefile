@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-full train-pocket clean
+.PHONY: demo test check test-full train-pocket figures clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,10 @@ test-full: $(VENV)/.test check
 train-pocket: $(VENV)/.demo
 	$(BIN)/eightfold train autoencoder configs/pocket-autoencoder.toml --out runs/pocket-autoencoder --resume
 	$(BIN)/eightfold train denoiser configs/pocket-denoiser.toml --out runs/pocket-denoiser --resume
+
+# The pictures and tables of docs/latent-space.md, half an hour on one core the first time; stop it at any time, the next call goes on
+figures: $(VENV)/.demo
+	$(BIN)/python examples/latent_space.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from eightfold.cli import console, generate, info, noise, train, transcode, walk
+from eightfold.cli import console, evaluate, generate, info, noise, train, transcode, walk
 from eightfold.cli.console import Bars, show_progress, track
 from eightfold.cli.main import VERBS
 from eightfold.core.progress import Progress
@@ -40,6 +40,7 @@ OPTIONS = {
     "info": ("--json",),
     "train autoencoder": ("--out", "--resume", "--json"),
     "train denoiser": ("--out", "--resume", "--json"),
+    "evaluate pocket": ("--model", "--out", "--pictures", "--json"),
 }
 ENVIRONMENT = {**{name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}, "OMP_NUM_THREADS": "1"}
 LIGHT = """
@@ -65,7 +66,7 @@ def test_help_lists_the_verbs(eightfold: Any, arguments: tuple[str, ...]) -> Non
 
 def test_the_summaries_are_the_functions_own() -> None:
     own = {name: (function.__doc__ or "").splitlines()[0] for name, function in FUNCTIONS.items()}
-    assert {**own, "train": train.app.help} == VERBS
+    assert {**own, "train": train.app.help, "evaluate": evaluate.app.help} == VERBS
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
