@@ -40,3 +40,34 @@ def read_keymap(name: str) -> dict[str, Any]:
 
 def count_numbers(shapes: Shapes) -> int:
     return sum(prod(shape) for shape in shapes.values())
+
+
+# widths of the networks; every size that is a multiple is a width, but for these, which come from what is fed in or taken out
+WIDTHS = {
+    **dict.fromkeys(("sd1", "sd2", "sdxl"), 320),
+    "sdxl-refiner": 384,
+    **dict.fromkeys(("pixart-alpha", "pixart-alpha-512", "pixart-sigma", "pixelflow-c2i", "pixelflow-t2i"), 1152),
+    **dict.fromkeys(("sd3-medium", "sd3.5-medium"), 1536),
+    "sd3.5-large": 2432,
+    **dict.fromkeys(("flux1-dev", "flux1-schnell", "qwen-image", "flux2-klein-4b"), 3072),
+    **dict.fromkeys(("chroma", "chroma-radiance"), 1024),
+    "flux2-dev": 6144,
+    "flux2-klein-9b": 4096,
+    "lumina2": 768,
+    **dict.fromkeys(("hunyuan-image-2.1", "hunyuan-image-2.1-distilled"), 3584),
+    "hunyuan-image-2.1-refiner": 3328,
+}
+FIXED = ("caption_embedder", "cap_embedder", "context_embedder", "txt_in", "bn.running", "encoder.conv_out")
+
+
+@cache
+def narrow(layout: str) -> Shapes:
+    """The layout of the same network with fewer channels everywhere."""
+    name, _, component = layout.removesuffix(".original").rpartition("_")
+    width = WIDTHS[name] if component == "denoiser" else 96 if name == "qwen-image" else 128
+
+    def shrink(key: str, axis: int, size: int) -> int:
+        fixed = any(part in key for part in FIXED) and axis == (0 if "encoder.conv_out" in key or "bn." in key else 1)
+        return size if fixed or size % width else size // width * 8
+
+    return {key: tuple(shrink(key, axis, size) for axis, size in enumerate(shape)) for key, shape in read_layout(layout).items()}

@@ -1,4 +1,4 @@
-"""Spaces and families: only data, each recognised by its own marks and by no other's, and true to the public layouts."""
+"""Families: only data, each recognised by its own marks and by no other's, and true to the public layouts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eightfold.autoencoders.kl import KLAutoencoder
+from eightfold.autoencoders.build import build_autoencoder
 from eightfold.checkpoints.identify import find_claimants, fits, identify
 from eightfold.denoisers.unet import UNet
 from eightfold.diffusion.samplers import build_sampler
@@ -23,8 +23,6 @@ from layouts import list_layouts, read_layout
 DATA_FILES = [path for path in Path(catalog.__file__).parent.glob("*.py") if path.stem != "__init__"]
 STATEMENTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
 BEHAVIOUR = (ast.Lambda, ast.IfExp, ast.comprehension, ast.NamedExpr, ast.BoolOp, ast.Compare, ast.JoinedStr)
-SD_LIKE = {f"{name}_vae" for name in ("sd1", "sd2", "sdxl", "sdxl-refiner", "pixart-alpha", "pixart-sigma")}
-VAES = [name for name in list_layouts() if name.endswith("_vae")]
 DENOISERS = [name for name in list_layouts() if name.endswith("_denoiser")]
 
 
@@ -34,31 +32,25 @@ def to_inventory(network):
 
 def build_on_meta(one):
     with torch.device("meta"):
-        return UNet(one.denoiser) if one in FAMILIES else KLAutoencoder(one.autoencoder)
+        return UNet(one.denoiser) if one in FAMILIES else build_autoencoder(one.autoencoder)
 
 
 def count_weights(network):
     return sum(tensor.numel() for tensor in network.state_dict().values())
 
 
-@pytest.mark.parametrize("one", [*SPACES, *FAMILIES], ids=lambda one: f"{type(one).__name__}-{one.name}")
+@pytest.mark.parametrize("one", FAMILIES, ids=lambda one: one.name)
 def test_each_is_recognised_in_its_own_network(one):
     assert one.marks
-    inventory = to_inventory(build_on_meta(one))
-    assert identify(inventory, SPACES if one in SPACES else FAMILIES, source="its own network") is one
+    assert identify(to_inventory(build_on_meta(one)), FAMILIES, source="its own network") is one
 
 
-@pytest.mark.parametrize("one", [*SPACES, *FAMILIES], ids=lambda one: f"{type(one).__name__}-{one.name}")
+@pytest.mark.parametrize("one", FAMILIES, ids=lambda one: one.name)
 def test_each_claims_its_own_marks(one):
     marks = {mark.key: tuple(size or 1 for size in mark.shape) for mark in one.marks if not mark.absent}
-    assert one in find_claimants(marks, SPACES if one in SPACES else FAMILIES)
+    assert one in find_claimants(marks, FAMILIES)
     for key in marks:
         assert one not in find_claimants({name: shape for name, shape in marks.items() if name != key}, [one])
-
-
-@pytest.mark.parametrize("layout", VAES)
-def test_the_public_autoencoders(layout):
-    assert (SD in find_claimants(read_layout(layout), SPACES)) == (layout in SD_LIKE)
 
 
 @pytest.mark.parametrize("layout", DENOISERS)
@@ -67,36 +59,30 @@ def test_the_public_denoisers(layout):
     assert POCKET_FAMILY not in find_claimants(read_layout(layout), FAMILIES)
 
 
-@pytest.mark.parametrize(("one", "layout"), [(SD, "sd1_vae"), (SD1, "sd1_denoiser")])
+@pytest.mark.parametrize(("one", "layout"), [(SD1, "sd1_denoiser")])
 def test_marks_are_in_the_public_layout(one, layout):
     for mark in one.marks:
         assert fits(mark, read_layout(layout)), mark
 
 
 def test_names_are_unique():
-    for known in (SPACES, FAMILIES):
-        names = [one.name for one in known]
-        assert len(set(names)) == len(names)
+    names = [one.name for one in FAMILIES]
+    assert len(set(names)) == len(names)
     assert all(family.space in SPACES for family in FAMILIES)
 
 
 def test_stable_diffusion():
-    assert (SD.channels, SD.downscale) == (4, 8)
-    assert SD.normalisation.scale == (0.18215,)
-    assert SD.normalisation.shift == (0.0,)
     assert (SD1.prediction, SD1.space) == ("noise", SD)
     assert (SD1.process.first, SD1.process.last, SD1.process.steps) == (0.00085, 0.012, 1000)
     assert SD1.process.table[-1] == pytest.approx(14.6146, abs=1e-4)  # the noise level where its sampling begins
-    assert count_weights(build_on_meta(SD)) == 83_653_863
     assert count_weights(build_on_meta(SD1)) == 859_520_964
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_the_parts_of_a_family_fit_together(family):
-    assert family.denoiser.channels == family.denoiser.out_channels == family.space.channels
+    assert family.denoiser.channels == family.denoiser.out_channels == family.space.latent_channels
     assert family.text is None or family.text.width == family.denoiser.context
     assert all(side % (family.space.downscale * 2 ** (len(family.denoiser.multipliers) - 1)) == 0 for side in family.defaults.size)
-    assert all(len(values) in (1, family.space.channels) for values in (family.space.normalisation.scale, family.space.normalisation.shift))
     build_sampler(family.defaults.sampler)
 
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from eightfold.autoencoders.kl import KLAutoencoder
-from eightfold.families.spaces import POCKET, SD
+from eightfold.families.spaces import FLUX1, POCKET, SD
 from eightfold.specs.network import KLConfig
 from weights import draw, list_norms, randomise
 
@@ -107,6 +107,12 @@ def test_norms(config):
 @pytest.mark.parametrize("size", [(1, 72, 104), (1, 61, 47)], ids=["even", "odd"])
 def test_stable_diffusion_encode(size):
     found = compare_encode(SD.autoencoder, size)
+    assert max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.long
+def test_flux_1_and_stable_diffusion_3():
+    found = compare_encode(FLUX1.autoencoder, (1, 61, 47)) | compare_decode(FLUX1.autoencoder, (1, 9, 7))
     assert max(found.values()) < TOLERANCE, found
 
 

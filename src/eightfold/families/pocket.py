@@ -33,5 +33,10 @@ POCKET_FAMILY = Family(
     process=ScaledLinear(),
     prediction="velocity",
     defaults=Defaults(size=(128, 128), steps=20, sampler="dpm++2m", grid="trailing", guidance=3.0),
-    marks=(Mark("conv_in.weight", (64, 4, 3, 3)), Mark("time_embedding.linear_1.weight", (256, 64))),
+    marks=(
+        Mark("conv_in.weight", (None, 4, 3, 3)),
+        Mark("down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight", (None, 96)),
+        Mark("down_blocks.2.resnets.0.conv1.weight"),
+        Mark("down_blocks.3.resnets.0.conv1.weight", absent=True),
+    ),
 )

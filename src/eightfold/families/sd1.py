@@ -1,9 +1,10 @@
 """Stable Diffusion 1.x (arXiv 2112.10752; configuration v1-inference of CompVis/stable-diffusion)."""
 
-from ..specs.family import Defaults, Family
+from ..specs.family import Defaults, Edition, Family
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
 from ..specs.process import ScaledLinear
+from .keymaps.unet import SD_UNET
 from .spaces import SD
 
 SD1 = Family(
@@ -15,7 +16,15 @@ SD1 = Family(
     prediction="noise",
     defaults=Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5),
     marks=(
-        Mark("conv_in.weight", (320, 4, 3, 3)),
-        Mark("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (320, 768)),
+        Mark("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (None, 768)),
+        Mark("down_blocks.0.attentions.0.proj_in.weight", (None, None, 1, 1)),
+        Mark("down_blocks.3.resnets.1.conv1.weight"),
+        Mark("add_embedding.linear_1.weight", absent=True),
     ),
+    editions=(
+        Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)),)),
+        Edition(name="inpaint", marks=(Mark("conv_in.weight", (None, 9, 3, 3)),)),
+        Edition(name="instruct", marks=(Mark("conv_in.weight", (None, 8, 3, 3)),)),
+    ),
+    keymap=SD_UNET,
 )

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mark:
-    """A tensor that must be there, or with `absent` must not; None in `shape` stands for any size, no shape for any shape."""
+    """A tensor that must be there, or with `absent` must not; None in `shape` stands for any size, no shape for any shape.
+
+    An absent mark with a shape only forbids a tensor of that shape.
+    """
 
     key: str
     shape: tuple[int | None, ...] = ()

@@ -26,6 +26,55 @@ class KLConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flux2Config:
+    """FLUX.2's autoencoder: that of KLConfig, with the statistics of its packed latents kept among the weights.
+
+    A narrower `decoder_width` is that of the public small decoder. `patch` is the side of the square of cells that are packed.
+    """
+
+    channels: int = 32
+    width: int = 128
+    decoder_width: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    blocks: int = 2
+    groups: int = 32
+    patch: int = 2
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.multipliers) - 1)
+
+    def to_kl(self, width: int) -> KLConfig:
+        """The encoder's half of the network, or with the other width the decoder's."""
+        return KLConfig(channels=self.channels, width=width, multipliers=self.multipliers, blocks=self.blocks, groups=self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig:
+    """The small distilled autoencoder TAESD: plain convolutions of one width, a few residual blocks a level.
+
+    `blocks` are counted from the picture down; the decoder has as many a level, but at the picture's resolution `last`.
+    """
+
+    channels: int
+    width: int = 64
+    blocks: tuple[int, ...] = (1, 3, 3, 3)
+    last: int = 1
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.blocks) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityConfig:
+    """No network: the raw latent is the image."""
+
+    channels: int = 3
+    downscale: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """The U-Net of latent diffusion with cross-attention to text (arXiv 2112.10752).
 
@@ -61,3 +110,60 @@ class WordsConfig:
     layers: int
     heads: int
     tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenConfig:
+    """Qwen-Image's autoencoder (arXiv 2508.02324): that of Wan 2.1 (arXiv 2503.20314) for one frame, normalised over channels.
+
+    Level i has `width * multipliers[i]` channels; every level but the last halves the picture.
+    """
+
+    channels: int
+    width: int = 96
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    blocks: int = 2
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.multipliers) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HunyuanConfig:
+    """HunyuanImage 2.1's autoencoder: resolutions are joined by packing pixels into channels (arXiv 2410.10733).
+
+    Level i has `width * multipliers[i]` channels; every level but the last halves the picture. Twice `channels` divides the last width.
+    """
+
+    channels: int
+    width: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 4, 4, 8, 8)
+    blocks: int = 2
+    groups: int = 32
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.multipliers) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerConfig:
+    """The autoencoder of HunyuanImage 2.1's refiner for one frame: packing as in HunyuanConfig, normalised over channels.
+
+    `halvings_of_time`: on so many ways down, those nearest to the latent, a video would be halved in time too. For one frame
+    that leaves a trace: the convolution makes half the channels, and they are taken twice.
+    """
+
+    channels: int
+    width: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
+    blocks: int = 2
+    halvings_of_time: int = 2
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.multipliers) - 1)
+
+
+AutoencoderConfig = KLConfig | Flux2Config | QwenConfig | HunyuanConfig | RefinerConfig | TinyConfig | IdentityConfig
