@@ -23,30 +23,38 @@ M = TypeVar("M", bound=Marked)
 
 
 def fits(mark: Mark, inventory: Inventory) -> bool:
-    shape = inventory.get(mark.key)
-    if shape is None or mark.absent:
-        return (shape is None) == mark.absent
-    return not mark.shape or (
+    return fits_shape(mark, inventory.get(mark.key))
+
+
+def fits_shape(mark: Mark, shape: tuple[int, ...] | None) -> bool:
+    """Whether a tensor of this shape, or none, is what the mark asks for."""
+    if shape is None:
+        return mark.absent
+    same = not mark.shape or (
         len(mark.shape) == len(shape) and all(want in (None, got) for want, got in zip(mark.shape, shape, strict=True))
     )
+    return same != mark.absent
 
 
 def find_claimants(inventory: Inventory, known: Iterable[M]) -> list[M]:
-    """Every space or family whose marks are all there."""
-    return [one for one in known if all(fits(mark, inventory) for mark in one.marks)]
+    """Every space or family whose marks are all there; one without marks claims nothing."""
+    return [one for one in known if one.marks and all(fits(mark, inventory) for mark in one.marks)]
 
 
 def identify(inventory: Inventory, known: Iterable[M], *, source: str, declared: str | None = None) -> M:
     """The one that fits; `declared` is what the file's metadata says, and must fit too. A tie is a question to the caller."""
     known = list(known)
-    found = find_claimants(inventory, known)
-    if declared is not None:
-        found = [one for one in found if one.name == declared]
-    names = ", ".join(one.name for one in known)
+    return take_only(find_claimants(inventory, known), known, source=source, declared=declared)
+
+
+def take_only(found: Iterable[M], known: Iterable[M], *, source: str, declared: str | None, tie: str = INFO) -> M:
+    """The one of `found` that goes by the `declared` name. Raises UnknownCheckpoint for none, AmbiguousCheckpoint, with the hint `tie`."""
+    found = [one for one in found if declared in (None, one.name)]
     if not found:
+        names = ", ".join(dict.fromkeys(one.name for one in known))
         said = "" if declared is None else f" (its metadata says {declared!r})"
         raise UnknownCheckpoint(f"{source} has the tensors of no known model{said}; known: {names}", hint=INFO)
     if len(found) > 1:
         claimed = ", ".join(one.name for one in found)
-        raise AmbiguousCheckpoint(f"{source} is claimed by {claimed}", hint=INFO)
+        raise AmbiguousCheckpoint(f"{source} is claimed by {claimed}", hint=tie)
     return found[0]

@@ -1,4 +1,4 @@
-"""Weights from safetensors files into networks: built without memory, read by memory map, assigned strictly."""
+"""Weights from files into networks: built without memory, read by memory map, assigned strictly."""
 
 from __future__ import annotations
 
@@ -7,23 +7,59 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..core.errors import CheckpointError, WeightMismatch
-from .formats import read_safetensors_header
+from .entries import Entry, Inventory
+from .formats import AGAIN, show
+from .inventory import read_inventory
+from .quantised import BLOCKS, dequantise
+from .save import DTYPES
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def read_tensors(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose name begins with `prefix`, under the rest of their name; memory-mapped where the format allows it."""
-    read_safetensors_header(path)  # a broken file is named here, before any tensor is touched
+def read_tensors(source: str | Path | Inventory, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors whose name begins with `prefix`, under the rest of their name, out of any file or folder that can be listed.
+
+    They are views of the mapped file, so nothing is read before it is used; only quantised ones (Q8_0, Q4_0: float32) and those at odd
+    addresses are copies. A write to one stays in memory. Raises CheckpointError.
+    """
+    inventory = source if isinstance(source, Inventory) else read_inventory(source)  # a broken file is named before any tensor is touched
+    entries = {name.removeprefix(prefix): entry for name, entry in inventory.tensors.items() if name.startswith(prefix)}
+    maps = {file: map_file(file) for file in {entry.file for entry in entries.values()}}
+    return {name: to_tensor(name, entry, maps[entry.file]) for name, entry in entries.items()}
+
+
+def map_file(path: Path) -> Tensor:
+    """All of the file as bytes; memory is taken page by page where it is used."""
     try:
-        with safe_open(str(path), framework="pt") as file:
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", hint="the file may be damaged: fetch it again") from None
+        return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {show(error)}", hint="the file may have moved: check the path") from None
+
+
+def to_tensor(name: str, entry: Entry, file: Tensor) -> Tensor:
+    """The tensor at its place in the mapped file."""
+    content = file[entry.offset : entry.offset + entry.length]
+    if len(content) < entry.length:
+        raise CheckpointError(f"{entry.file} has shrunk to {len(file)} bytes since its header was read", hint=AGAIN)
+    dtype = to_dtype(name, entry)
+    if entry.dtype in BLOCKS:
+        return dequantise(content, entry.dtype).reshape(entry.shape)
+    if not entry.length:
+        return torch.empty(entry.shape, dtype=dtype)
+    numbers = (content.clone() if entry.offset % dtype.itemsize else content).view(dtype)
+    return numbers.view(entry.shape) if entry.strides is None else numbers.as_strided(entry.shape, entry.strides)
+
+
+def to_dtype(name: str, entry: Entry) -> torch.dtype:
+    """The type that the tensor has once it is read. Raises CheckpointError for one that cannot be."""
+    dtype = torch.float32 if entry.dtype in BLOCKS else next((dtype for dtype, known in DTYPES.items() if known == entry.dtype), None)
+    if dtype is None:
+        known = ", ".join([*DTYPES.values(), *BLOCKS])
+        raise CheckpointError(f"{entry.file}: tensor {show(name)} is {entry.dtype}, which cannot be read", hint=f"types that can: {known}")
+    return dtype
 
 
 def load_module(

@@ -1,0 +1,52 @@
+"""Every kind of weights that can be known: the autoencoders of all spaces and the denoisers of all families, in one list. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..families.catalog import KNOWN_FAMILIES
+from ..families.spaces import SPACES
+from ..specs.keymap import Keymap
+from ..specs.mark import Mark
+from ..specs.space import Space
+
+Component = Literal["autoencoder", "denoiser"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """An autoencoder of a space, or a denoiser of a family; `family` is empty for an autoencoder. Marks name tensors in our layout."""
+
+    component: Component
+    family: str = ""
+    space: Space
+    variant: str
+    marks: tuple[Mark, ...]
+    keymap: Keymap | None
+
+    @property
+    def name(self) -> str:
+        """What ties are listed by: the family of a denoiser, the space of an autoencoder."""
+        return self.family or self.space.name
+
+
+def list_autoencoders(space: Space) -> list[Kind]:
+    own = Kind(component="autoencoder", space=space, variant="base", marks=space.marks, keymap=space.keymap)
+    others = [Kind(component="autoencoder", space=space, variant=one.name, marks=one.marks, keymap=one.keymap) for one in space.variants]
+    return [own, *others] if space.marks else []
+
+
+DENOISERS = tuple(
+    Kind(
+        component="denoiser",
+        family=family.name,
+        space=edition.space or family.space,
+        variant=edition.name,
+        marks=(*family.marks, *edition.marks),
+        keymap=edition.keymap or family.keymap,
+    )
+    for family in KNOWN_FAMILIES
+    for edition in family.editions
+)
+KINDS = (*(kind for space in SPACES for kind in list_autoencoders(space)), *DENOISERS)
