@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from eightfold.autoencoders.kl import KLAutoencoder
 from eightfold.checkpoints.save import write_safetensors
-from eightfold.codec.codec import Codec, build_codec, crop, load_codec, pad_to_multiple
+from eightfold.codec.codec import Codec
 from eightfold.codec.latentfile import Padding
+from eightfold.codec.load import build_codec, load_codec
+from eightfold.codec.padding import crop, pad_to_multiple
 from eightfold.codec.pixels import Picture, from_bytes, read_metadata, read_picture, to_bytes, write_picture
 from eightfold.core.errors import CheckpointError, ImageError, LatentError, SpaceMismatch, UnknownCheckpoint, WeightMismatch
 from eightfold.families.spaces import POCKET, SD
@@ -158,13 +160,13 @@ def test_sizes_of_latents(width: int, height: int, shape: tuple[int, int, int]) 
 
 def test_what_a_latent_carries() -> None:
     codec = build_averaging(encoder_fingerprint="e" * 64, decoder_fingerprint="d" * 64)
-    latent = codec.encode(Picture(draw(20, 30), torch.ones(1, 1, 20, 30)), seed=5)
+    latent = codec.encode(Picture(draw(20, 30), torch.ones(1, 1, 20, 30)), reading="sample", seed=5)
     assert (latent.space, latent.width, latent.height, latent.padding) == ("sd", 30, 20, (0, 0, 2, 4))
-    assert (latent.reading, latent.seed) == ("sample", 5)  # the space's own reading
+    assert (latent.reading, latent.seed) == ("sample", 5)
     assert (latent.encoder, latent.decoder) == ("e" * 64, "d" * 64)
     assert latent.alpha is not None and latent.alpha.dtype == torch.uint8
     assert set(latent.versions) >= {"eightfold", "torch"}
-    mode = codec.encode(draw(20, 30), reading="mode", seed=5)
+    mode = codec.encode(draw(20, 30), seed=5)
     assert (mode.reading, mode.seed) == ("mode", None)
 
 
@@ -197,10 +199,10 @@ def test_a_latent_of_another_space_is_refused_by_both_names(tmp_path: Path) -> N
     assert all(part in str(caught.value) for part in ("a.latent.safetensors", "space sd", "pocket.safetensors", "space pocket"))
     assert "--force" in caught.value.hint
     forced = pocket.decode(tmp_path / "a.latent.safetensors", force=True)
-    assert "by force" in forced.notes[0] and json.loads(forced.metadata["eightfold"])["forced"] is True
+    assert "by force" in forced.warnings[0] and json.loads(forced.metadata["eightfold"])["forced"] is True
     assert forced.image.shape == (1, 3, 16, 16)
     plain = build_averaging().decode(latent, force=True)
-    assert plain.notes == () and json.loads(plain.metadata["eightfold"])["forced"] is False
+    assert plain.warnings == plain.notes == () and json.loads(plain.metadata["eightfold"])["forced"] is False
 
 
 def test_no_force_helps_where_the_geometry_differs() -> None:
@@ -215,8 +217,8 @@ def test_no_force_helps_where_the_geometry_differs() -> None:
 
 def test_the_same_space_by_other_weights_is_allowed_and_noted() -> None:
     latent = build_averaging(encoder_fingerprint="a" * 64).encode(draw(16, 16))
-    assert build_averaging(encoder_fingerprint="b" * 64).decode(latent).notes == ("encoded by other weights (aaaaaaaaaaaa)",)
-    assert build_averaging(encoder_fingerprint="a" * 64).decode(latent).notes == ()
+    assert build_averaging(encoder_fingerprint="b" * 64).decode(latent).warnings == ("encoded by other weights (aaaaaaaaaaaa)",)
+    assert build_averaging(encoder_fingerprint="a" * 64).decode(latent).warnings == ()
 
 
 def test_values_that_are_not_finite_are_never_a_picture() -> None:

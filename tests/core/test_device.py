@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eightfold.core.device import choose_placement
+from eightfold.core.device import DTYPES, WIDER, choose_placement, to_safe
 from eightfold.core.errors import RequestError, UnknownName
 
 
@@ -28,3 +28,26 @@ def test_a_dtype_that_cannot_be():
     with pytest.raises(UnknownName, match="float61") as raised:
         choose_placement("cpu", "float61")
     assert "float16" in raised.value.hint
+
+
+def test_what_is_safe_is_left_alone():
+    place = choose_placement("cpu", "bfloat16")
+    assert to_safe(place, ("float32", "bfloat16"), "it") is place
+
+
+@pytest.mark.parametrize(
+    ("asked", "safe", "taken"),
+    [
+        ("float16", ("float32", "bfloat16"), torch.bfloat16),
+        ("float16", ("float32",), torch.float32),
+        ("bfloat16", ("float32", "float16"), torch.float32),
+    ],
+)
+def test_what_overflows_is_replaced_by_the_next_wider(asked, safe, taken):
+    place = to_safe(choose_placement("cpu", asked), safe, "space x")
+    assert place.dtype == taken and place.device.type == "cpu"
+    assert f"{asked}: asked for, but space x overflows in it: {str(taken).removeprefix('torch.')}" in place.reason
+
+
+def test_every_dtype_leads_to_the_widest():
+    assert set(WIDER) == set(DTYPES) and all(wider[-1:] == ("float32",) for dtype, wider in WIDER.items() if dtype != "float32")

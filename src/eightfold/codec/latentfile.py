@@ -17,7 +17,8 @@ from ..checkpoints.formats import TensorInfo, read_safetensors_header
 from ..checkpoints.save import write_safetensors
 from ..core.errors import CheckpointError, LatentError
 from ..families.spaces import SPACES
-from ..specs.space import Reading
+from ..specs.space import Reading, Space
+from .comfylatent import RAW, SUFFIX, check_space, read_raw, to_shape, to_tensors
 from .imageread import LIMIT
 
 MARK = "eightfold.latent"
@@ -42,6 +43,7 @@ class Latent:
     """`raw` is what the autoencoder's posterior gave, before any normalisation; `width` and `height` are the picture's, in pixels.
 
     `encoder` and `decoder` are fingerprints, empty where unknown; `seed` is that of a sampled reading; `alpha` the picture's own, 0 to 255.
+    `dtype` is the one it was computed in, `reason` says why, `notes` what was done otherwise than asked.
     """
 
     raw: Float[Tensor, "1 c h w"]
@@ -55,11 +57,18 @@ class Latent:
     decoder: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     alpha: UInt8[Tensor, "1 1 H W"] | None = None
+    dtype: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the latent file. Raises OutputError, and LatentError for a latent that could not be read back."""
+        """Write the latent file; one named NAME.latent is laid out so that ComfyUI reads it too.
+
+        Raises OutputError, and LatentError for a latent that could not be read back.
+        """
         check_latent(self, "the latent")
-        tensors = {"latent": self.raw.float()}
+        comfy = Path(path).suffix == SUFFIX
+        tensors = to_tensors(self.raw, find_space(self.space)) if comfy else {"latent": self.raw.float()}
         if self.alpha is not None:
             tensors["alpha"] = self.alpha
         write_safetensors(path, tensors, to_metadata(self), overwrite=overwrite)
@@ -77,27 +86,35 @@ def to_metadata(latent: Latent) -> dict[str, str]:
         "eightfold.decoder": latent.decoder,
         "eightfold.versions": json.dumps(dict(latent.versions), sort_keys=True),
     }
-    return texts if latent.seed is None else {**texts, "eightfold.seed": str(latent.seed)}
+    texts |= {} if latent.seed is None else {"eightfold.seed": str(latent.seed)}
+    texts |= {"eightfold.dtype": latent.dtype, "eightfold.reason": latent.reason} if latent.dtype else {}
+    return texts | ({"eightfold.notes": json.dumps(latent.notes)} if latent.notes else {})
 
 
-def read_latent(path: str | Path) -> Latent:
-    """Read a latent file. Everything in the header is checked before the tensors are read; raises LatentError."""
+def read_latent(path: str | Path, *, space: Space | None = None) -> Latent:
+    """Read a latent file. Everything in the header is checked before the tensors are read; raises LatentError.
+
+    A `.latent` of ComfyUI does not say whose it is: it is taken for one of `space`, of a picture that fills its cells.
+    """
     try:
         tensors, metadata = read_safetensors_header(path)
     except CheckpointError as error:
         raise LatentError(str(error), hint=ENCODE) from None
-    if metadata.get(MARK) is None or "latent" not in tensors:
+    name = "latent" if "latent" in tensors else RAW
+    if metadata.get(MARK) is None and RAW in tensors:
+        return read_unmarked(path, tensors, space)
+    if metadata.get(MARK) is None or name not in tensors:
         raise LatentError(f"{path} is a safetensors file, but not a latent of Eightfold", hint=ENCODE)
     if metadata[MARK] != VERSION:
         raise LatentError(
             f"{path} is a latent file of version {metadata[MARK]!r}, expected {VERSION}", hint="a newer Eightfold may read it"
         )
-    check_tensor(path, "latent", tensors["latent"], "F32")
+    check_tensor(path, name, tensors[name], "F32")
     if "alpha" in tensors:
         check_tensor(path, "alpha", tensors["alpha"], "U8")
     try:
         with safe_open(str(path), framework="pt") as file:
-            raw, alpha = file.get_tensor("latent"), file.get_tensor("alpha") if "alpha" in tensors else None
+            raw, alpha = file.get_tensor(name), file.get_tensor("alpha") if "alpha" in tensors else None
     except (SafetensorError, OSError) as error:
         raise LatentError(f"{path} cannot be read: {error}", hint=DAMAGED) from None
     latent = to_latent(path, raw, alpha, metadata)
@@ -105,9 +122,25 @@ def read_latent(path: str | Path) -> Latent:
     return latent
 
 
+def read_unmarked(path: str | Path, tensors: Mapping[str, TensorInfo], space: Space | None) -> Latent:
+    """ComfyUI's own file. It says neither the picture's size nor how the posterior was read."""
+    channels, rows, columns = to_shape(path, tensors[RAW])
+    space = check_space(path, channels, space)
+    check_tensor(path, RAW, TensorInfo("F32", (1, channels, rows, columns)), "F32")
+    width, height = columns * space.downscale, rows * space.downscale
+    raw = read_raw(path, tensors)
+    latent = Latent(raw=raw, space=space.name, width=width, height=height, padding=Padding(0, 0, 0, 0), reading="mode")
+    check_latent(latent, str(path))
+    return latent
+
+
+def find_space(name: str) -> Space | None:
+    return next((one for one in SPACES if one.name == name), None)
+
+
 def check_tensor(path: str | Path, name: str, info: TensorInfo, dtype: str) -> None:
     if info.dtype != dtype or len(info.shape) != 4 or info.shape[0] != 1 or 0 in info.shape:
-        expected = f"{dtype}[1, {'channels' if name == 'latent' else '1'}, height, width]"
+        expected = f"{dtype}[1, {'1' if name == 'alpha' else 'channels'}, height, width]"
         raise LatentError(f"{path}: tensor {name} is {info.dtype}{list(info.shape)}, expected {expected}", hint=ENCODE)
     if info.shape[2] * info.shape[3] > LIMIT:
         raise LatentError(f"{path}: tensor {name} is {info.shape[3]}x{info.shape[2]}, more than {LIMIT / 1e6:.0f} million", hint=DAMAGED)
@@ -134,7 +167,17 @@ def to_latent(path: str | Path, raw: Tensor, alpha: Tensor | None, metadata: Map
         decoder=take("decoder", str),
         versions=take("versions", lambda text: {str(name): str(value) for name, value in json.loads(text).items()}),
         alpha=alpha,
+        dtype=metadata.get("eightfold.dtype", ""),
+        reason=metadata.get("eightfold.reason", ""),
+        notes=take("notes", to_notes) if "eightfold.notes" in metadata else (),
     )
+
+
+def to_notes(text: str) -> tuple[str, ...]:
+    notes = json.loads(text)
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError(text)
+    return tuple(notes)
 
 
 def to_padding(text: str) -> Padding:
@@ -159,7 +202,7 @@ def check_latent(latent: Latent, source: str) -> None:
     if min(width, height) < 1 or min(padding) < 0 or width * height > LIMIT:
         raise LatentError(f"{source}: a picture of {sizes} cannot be", hint=DAMAGED)
     across, down = width + padding[0] + padding[2], height + padding[1] + padding[3]
-    space = next((one for one in SPACES if one.name == latent.space), None)
+    space = find_space(latent.space)
     if space is not None and raw.shape[1] != space.channels:
         raise LatentError(f"{source} has {raw.shape[1]} channels, space {space.name} has {space.channels}", hint=DAMAGED)
     scale = space.downscale if space is not None else across // raw.shape[3]

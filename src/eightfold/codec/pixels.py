@@ -33,6 +33,7 @@ class Picture:
     """An image in [-1, 1] with what an image tensor cannot hold.
 
     `alpha` is in [0, 1]; `source` says where the picture came from; `notes` what was changed on the way; `metadata` is written with it.
+    `warnings` say why it may not be what was meant.
     """
 
     image: Float[Tensor, "1 3 h w"]
@@ -40,6 +41,7 @@ class Picture:
     source: str = ""
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:

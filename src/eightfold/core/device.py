@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import RequestError, UnknownName
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
+WIDER = {"float16": ("bfloat16", "float32"), "bfloat16": ("float32",), "float32": ()}  # what to try next where numbers overflow
 
 
 class Placement(NamedTuple):
@@ -45,3 +47,14 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
         hint = "--device cpu always works; cuda:0 names the first NVIDIA GPU"
         raise RequestError(f"device {device!r} cannot be used here", hint=hint) from None
     return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'no model overflows it' if dtype == 'auto' else 'asked for'}")
+
+
+def to_safe(place: Placement, safe: Sequence[str], where: str) -> Placement:
+    """The same place with a dtype out of `safe`: its own, else the next wider one, with the reason. `where` is what would overflow."""
+    import torch
+
+    asked = name_dtype(place.dtype)
+    if asked in safe:
+        return place
+    wider = next(dtype for dtype in (*WIDER[asked], "float32") if dtype in safe)
+    return place._replace(dtype=getattr(torch, wider), reason=f"{place.reason}, but {where} overflows in it: {wider}")

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from ..autoencoders.kl import KLAutoencoder, Posterior
 from ..checkpoints.save import write_safetensors
-from ..codec.codec import to_metadata
+from ..codec.normalisation import to_metadata
 from ..codec.pixels import from_bytes
 from ..core.errors import ConfigError, UnknownName
 from ..core.progress import Progress
 from ..core.rng import build_generator
 from ..data.pictures import VERSION, Pictures, draw_pictures, read_pictures
 from ..families.spaces import SPACES
+from ..specs.network import KLConfig
 from ..specs.space import Normalisation
 from .config import AutoencoderConfig
 from .loop import open_run, run_training, seeded
@@ -35,15 +36,19 @@ def train_autoencoder(config: AutoencoderConfig, folder: Path, *, resume: bool =
     if config.space not in spaces:
         raise UnknownName("space", config.space, spaces)
     space = spaces[config.space]
+    network = space.autoencoder
+    if not isinstance(network, KLConfig):
+        trained = ", ".join(one.name for one in SPACES if isinstance(one.autoencoder, KLConfig))
+        raise ConfigError(f"the autoencoder of space {space.name} cannot be trained here", hint=f"spaces whose can: {trained}")
     wrong = [crop for crop in config.crops if crop % space.downscale]
     if wrong:
         raise ConfigError(f"a crop of {wrong[0]} is no multiple of {space.downscale}, the downscale of {space.name}", hint="crops = [64]")
-    settings = {"stage": "autoencoder", "renderer": VERSION, "network": asdict(space.autoencoder), **asdict(config)}
+    settings = {"stage": "autoencoder", "renderer": VERSION, "network": asdict(network), **asdict(config)}
     run = open_run(folder, WEIGHTS, settings, resume=resume)
     yield from draw_pictures(config.pictures, folder)
     pictures = read_pictures(config.pictures, folder)
     with seeded(config.schedule.seed):
-        model = KLAutoencoder(space.autoencoder)
+        model = KLAutoencoder(network)
     pass_through(model)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:

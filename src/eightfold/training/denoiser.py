@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header
 from ..checkpoints.load import read_tensors
 from ..checkpoints.save import write_safetensors
-from ..codec.codec import Codec, load_codec, to_metadata
+from ..codec.codec import Codec
+from ..codec.load import load_codec
+from ..codec.normalisation import to_metadata
 from ..codec.pixels import from_bytes
 from ..core.errors import ConfigError, SpaceMismatch, UnknownName
 from ..core.progress import Progress
