@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eightfold.codec.pixels import to_pil
 from eightfold.core.errors import OutputError
-from eightfold.metrics.pixels import psnr, ssim
+from eightfold.metrics.pixels import psnr, shift_channels, ssim
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -82,3 +82,22 @@ def test_shapes_must_agree_and_values_be_finite() -> None:
         ssim(image, image[..., 1:])
     with pytest.raises(OutputError, match="432 values of 432 that are not finite"):
         psnr(image, image * math.nan)
+
+
+def test_shift_of_mean_and_contrast() -> None:
+    image = build_pairs()["shifted"][0]
+    assert shift_channels(image, image) == ((0, 0, 0), (1, 1, 1))
+    half = torch.cat([image[:, :1] * 0.5, image[:, 1:2] * 0.25 + 0.5, image[:, 2:]], dim=1)
+    means, contrasts = shift_channels(image, half)
+    a, b = to_array(image).astype(float), to_array(half).astype(float)
+    assert means == pytest.approx((b - a).mean(axis=(0, 1))) and contrasts == pytest.approx(b.std(axis=(0, 1)) / a.std(axis=(0, 1)))
+    assert contrasts == pytest.approx((0.5, 0.25, 1), abs=0.01) and means[2] == 0
+    there, back = shift_channels(image, half), shift_channels(half, image)
+    assert back[0] == pytest.approx([-mean for mean in there[0]]) and back[1] == pytest.approx([1 / contrast for contrast in there[1]])
+
+
+def test_contrast_of_what_is_flat() -> None:
+    flat, image = torch.zeros(1, 3, 12, 12), build_pairs()["nothing alike"][0][..., :12]
+    assert shift_channels(flat, flat + 8 / 127.5) == ((8, 8, 8), (1, 1, 1))
+    assert shift_channels(flat[..., :11, :], image)[1] == (math.inf,) * 3
+    assert shift_channels(image, flat[..., :11, :])[1] == (0,) * 3

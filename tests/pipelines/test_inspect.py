@@ -28,7 +28,7 @@ def test_weights_are_counted(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "x.safetensors", tensors, {"format": "pt"}, overwrite=False)
     facts = read_info(tmp_path / "x.safetensors")
     assert (facts["tensors"], facts["parameters"], facts["dtypes"]) == (2, 22, {"F32": 1, "F16": 1})
-    assert facts["parts"] == {"all": 22} and facts["metadata"] == {"format": "pt"}
+    assert facts["parts"] == {"unknown": 22} and facts["metadata"] == {"format": "pt"}
     assert facts["looks like"] == "no known space or family"
     assert facts["bytes"] == (tmp_path / "x.safetensors").stat().st_size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from eightfold.families.spaces import POCKET, SD
 from eightfold.metrics.pixels import psnr, ssim
 from eightfold.pipelines.bundle import Model
 from eightfold.pipelines.transcode import diffuse, find_process, roundtrip, slerp
+from eightfold.specs.process import ScaledLinear
 from pocketfile import write_photo
+from toyspaces import TOYS, build_toy_codec
 from weights import draw
 
 shares = st.floats(0, 1)
@@ -97,6 +100,19 @@ def test_noise_is_mixed_into_the_latent(model: Model, tmp_path: Path) -> None:
     assert torch.equal(alone.image, half.image)  # the noise does not depend on the other times
     (other,) = diffuse(model.codec, process, path, [0.5], seed=4)
     assert not torch.equal(other.image, half.image)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_picture_to_start_from_in_every_space(name: str, tmp_path: Path) -> None:
+    """As image to image begins: read as the space's own tools do, normalised, with noise of the shape that its denoiser sees."""
+    codec, path = build_toy_codec(TOYS[name]), write_photo(tmp_path / "photo.png", 33, 18)
+    start, noisy = diffuse(codec, ScaledLinear(), path, [0.0, 0.6], seed=3)
+    latent = codec.encode(path, reading=codec.space.start_reading, seed=3)
+    assert torch.allclose(start.image, codec.decode(latent).image, atol=1e-3)
+    assert noisy.image.shape == start.image.shape == (1, 3, 18, 33) and (noisy.image - start.image).abs().mean() > 0.02
+    assert json.loads(noisy.metadata["eightfold"])["reading"] == codec.space.start_reading
+    (other,) = diffuse(codec, ScaledLinear(), path, [0.0], seed=4)
+    assert torch.equal(other.image, start.image) == (codec.space.start_reading == "mode")
 
 
 def test_impossible_times_seeds_and_files(model: Model, tmp_path: Path) -> None:

@@ -32,6 +32,18 @@ def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> float:
     return sum(channels) / len(channels)
 
 
+def shift_channels(a: Float[Tensor, "1 c h w"], b: Float[Tensor, "1 c h w"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What became of brightness and contrast from `a` to `b`, a figure a channel.
+
+    First the mean of b less the mean of a, in levels of 255. Then the standard deviation of b over that of a: below 1 where b is
+    flatter, 1 where neither varies, infinite where b alone does.
+    """
+    first, second = (levels.flatten(2)[0] for levels in to_levels(a, b))
+    means = (second.mean(dim=1) - first.mean(dim=1)).tolist()
+    spreads = zip(first.std(dim=1, correction=0).tolist(), second.std(dim=1, correction=0).tolist(), strict=True)
+    return tuple(means), tuple(after / before if before else math.inf if after else 1.0 for before, after in spreads)
+
+
 def compare(first: Tensor, second: Tensor) -> float:
     mean_a, mean_b = blur(first), blur(second)
     var_a, var_b = blur(first.square()) - mean_a.square(), blur(second.square()) - mean_b.square()

@@ -13,17 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..checkpoints.candidates import WEIGHTLESS
 from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header, take_part
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
-from ..codec.codec import Codec, build_codec, load_codec
+from ..codec.codec import Codec
+from ..codec.load import build_codec, load_codec
 from ..core.device import Placement, choose_placement
-from ..core.errors import CheckpointError, SpaceMismatch, UnknownName
+from ..core.errors import CheckpointError, UnknownName
 from ..denoisers.unet import UNet
 from ..families.catalog import FAMILIES
 from ..specs.family import Family
 from ..text.words import Words, WordsEncoder
+from .belonging import check_vae, is_tied
 from .request import Request
 
 if TYPE_CHECKING:
@@ -36,7 +39,10 @@ EMBEDDED = {"pocket": "pocket.safetensors"}  # name -> file in the package's `po
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Everything that a picture needs. `fingerprint` names the weights, `source` the file they came from."""
+    """Everything that a picture needs. `fingerprint` names the weights, `source` the file they came from.
+
+    `warnings` tell what was assumed where files do not say.
+    """
 
     family: Family
     codec: Codec
@@ -46,6 +52,7 @@ class Model:
     placement: Placement
     fingerprint: str
     source: str
+    warnings: tuple[str, ...] = ()
 
     @torch.no_grad()
     def encode_text(self, prompt: str) -> Float[Tensor, "1 n d"]:
@@ -84,11 +91,16 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
             hint="the embedded model is complete: --model pocket",
         )
     config, tensors = family.text, read_tensors(path)
+    own, warnings = take_part(tensors, AUTOENCODER), ()
+
+    def build_own() -> Codec:
+        return build_codec(own, metadata, space=family.space, source=str(path), placement=placement)
+
     if vae is None:
-        codec = build_codec(take_part(tensors, AUTOENCODER), metadata, space=family.space, source=str(path), placement=placement)
+        codec = build_own()
     else:
-        codec = load_codec(vae, placement=placement)
-        require_space(codec, family, str(vae))
+        codec = load_codec(vae, placement=placement, space=family.space.name)
+        warnings = check_vae(build_own(), codec) if own and is_tied(vae) else ()
 
     def build_part(build: Callable[[], M], prefix: str) -> M:
         return load_module(build, take_part(tensors, prefix), source=str(path), device=placement.device, dtype=placement.dtype)
@@ -102,17 +114,14 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
         placement=placement,
         fingerprint=fingerprint(tensors),
         source=str(path),
+        warnings=warnings,
     )
 
 
-def load_autoencoder(name: str | Path = "pocket", *, device: str = "auto", dtype: str = "auto") -> Codec:
-    """The autoencoder of a model, by name or file, or the one in an autoencoder file. Raises UnknownName or CheckpointError."""
-    return load_codec(to_path(name), placement=choose_placement(device, dtype))
+def load_autoencoder(name: str | Path = "pocket", *, space: str | None = None, device: str = "auto", dtype: str = "auto") -> Codec:
+    """The autoencoder of a model, by name or file, the one in an autoencoder file, or "pixels", the one without weights.
 
-
-def require_space(codec: Codec, family: Family, source: str) -> None:
-    if codec.space.name != family.space.name:
-        raise SpaceMismatch(
-            f"{source} is an autoencoder of space {codec.space.name}; {family.name} lives in space {family.space.name}",
-            hint="leave --vae out to use the model's own autoencoder",
-        )
+    `space` says which it is where several spaces share its tensors. Raises UnknownName, or CheckpointError: see `codec.load.load_codec`.
+    """
+    path = name if str(name) in WEIGHTLESS else to_path(name)
+    return load_codec(path, placement=choose_placement(device, dtype), space=space)

@@ -100,8 +100,9 @@ class NoiseStream:
     """The noise of one picture, all from one generator: drawn on the CPU in float32, so that a seed means the same everywhere."""
 
     def __init__(self, model: Model, plan: Plan, seed: int) -> None:
-        down = model.codec.space.downscale
-        self.shape = (1, model.codec.space.channels, -(-plan.height // down), -(-plan.width // down))
+        space = model.codec.space
+        down = space.latent_downscale
+        self.shape = (1, space.latent_channels, -(-plan.height // down), -(-plan.width // down))
         self.generator = build_generator(seed)
         self.device = model.placement.device
 
@@ -135,8 +136,10 @@ def build_denoise(model: Model, plan: Plan, tokens: Tokens) -> Denoise:
 @torch.no_grad()
 def decode(model: Model, latent: Tensor, plan: Plan, seed: int) -> Picture:
     """Latent to a picture of exactly the plan's size, with the plan in its metadata."""
-    raw = model.codec.denormalise(latent)
-    image = model.codec.decode_raw(raw)[:, :, : plan.height, : plan.width]
+    decoded = model.codec.decode_one(model.codec.denormalise(latent))
+    image = decoded.image[:, :, : plan.height, : plan.width]
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "dtype": name_dtype(model.placement.dtype), **read_versions()}
-    return Picture(image=image, source=f"{plan.prompt} ({seed})", metadata={"eightfold": json.dumps(record, ensure_ascii=False)})
+    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
+    record |= {"dtype_reason": model.placement.reason, "notes": decoded.notes}
+    text = json.dumps({**record, "dtype": name_dtype(model.placement.dtype), **read_versions()}, ensure_ascii=False)
+    return Picture(image=image, source=f"{plan.prompt} ({seed})", notes=decoded.notes, metadata={"eightfold": text})

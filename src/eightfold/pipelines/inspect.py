@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from math import prod
 from pathlib import Path
 from typing import Any, cast
 
-from ..checkpoints.formats import LONGEST_HEADER, PARTS, TensorInfo, read_safetensors_header, take_part
-from ..checkpoints.identify import find_claimants
+from ..checkpoints.components import find_adapter
+from ..checkpoints.entries import Inventory
+from ..checkpoints.folder import SUFFIXES
+from ..checkpoints.formats import LONGEST_HEADER
+from ..checkpoints.identity import LATENT as MARK
+from ..checkpoints.identity import identify_inventory
+from ..checkpoints.inventory import read_inventory
 from ..core.errors import ImageError
-from ..families.catalog import FAMILIES
-from ..families.spaces import SPACES
 
-WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")  # of these only the first is read; the others are named in the error
 OWN = "eightfold."
-LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "decoder", "versions")
+LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "decoder", "dtype", "reason", "notes", "versions")
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
@@ -26,9 +27,9 @@ def read_info(path: str | Path) -> dict[str, Any]:
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
         what = "is not a file" if os.path.lexists(path) else "is not there"
         raise ImageError(f"{path} {what}", hint="info takes one image, latent or weight file")
-    if path.suffix.lower() in WEIGHTS or is_safetensors(path):
-        tensors, metadata = read_safetensors_header(path)
-        facts = to_latent_facts(tensors, metadata) if f"{OWN}latent" in metadata else to_weight_facts(tensors, metadata)
+    if path.suffix.lower() in SUFFIXES or is_safetensors(path):
+        inventory = read_inventory(path)
+        facts = to_latent_facts(inventory) if MARK in inventory.metadata else to_weight_facts(inventory)
     else:
         facts = read_picture_facts(path)
     return {"file": str(path), "bytes": path.stat().st_size, **facts}
@@ -44,31 +45,27 @@ def is_safetensors(path: Path) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER
 
 
-def to_latent_facts(tensors: dict[str, TensorInfo], metadata: dict[str, str]) -> dict[str, Any]:
-    latent = tensors.get("latent")
+def to_latent_facts(inventory: Inventory) -> dict[str, Any]:
+    latent = inventory.tensors.get("latent")
     facts: dict[str, Any] = {"kind": "latent", "shape": list(latent.shape) if latent else None}
-    return facts | {name: metadata[OWN + name] for name in LATENT if OWN + name in metadata}
+    return facts | {name: inventory.metadata[OWN + name] for name in LATENT if OWN + name in inventory.metadata}
 
 
-def to_weight_facts(tensors: dict[str, TensorInfo], metadata: dict[str, str]) -> dict[str, Any]:
-    """Spaces and families are claimed by tensors under any of the prefixes that the file uses."""
-    shapes = {name: info.shape for name, info in tensors.items()}
-    parts = {prefix: take_part(shapes, prefix) for prefix in find_prefixes(tensors)}
-    claimed = {one.name: None for known in (SPACES, FAMILIES) for part in parts.values() for one in find_claimants(part, known)}
+def to_weight_facts(inventory: Inventory) -> dict[str, Any]:
+    """Counts, types, and what each component looks like."""
+    adapter = find_adapter(inventory)
+    identities = () if adapter else identify_inventory(inventory)
+    known = [name for one in identities for name in (one.ties or (one.family or one.space,)) if name]
     return {
         "kind": "weights",
-        "tensors": len(tensors),
-        "parameters": sum(prod(shape) for shape in shapes.values()),
-        "dtypes": dict(Counter(info.dtype for info in tensors.values())),
-        "parts": {prefix.rstrip(".") or "all": sum(prod(shape) for shape in part.values()) for prefix, part in parts.items()},
-        "looks like": list(claimed) or "no known space or family",
-        "metadata": metadata,
+        "format": inventory.format,
+        "tensors": len(inventory.tensors),
+        "parameters": inventory.parameters,
+        "dtypes": dict(Counter(entry.dtype for entry in inventory.tensors.values())),
+        "parts": {one.component: one.parameters for one in identities},
+        "looks like": [adapter] if adapter else list(dict.fromkeys(known)) or "no known space or family",
+        "metadata": dict(inventory.metadata),
     }
-
-
-def find_prefixes(tensors: dict[str, TensorInfo]) -> list[str]:
-    parts = [part for part in PARTS if any(name.startswith(part) for name in tensors)]
-    return parts or [""]
 
 
 def read_picture_facts(path: Path) -> dict[str, Any]:

@@ -51,13 +51,14 @@ def roundtrip(codec: Codec, path: str | Path, *, reading: Reading | None = None,
 def diffuse(codec: Codec, process: Process, picture: str | Path | Picture, times: Sequence[float], *, seed: int = 0) -> Iterator[Picture]:
     """The latent of a picture or its file, with the noise of each time mixed in, decoded: forward diffusion made visible.
 
+    It is the state that generation from this picture would start with, so the posterior is read as the space's own tools do.
     The noise is the same at every time, drawn from `seed`. Raises RequestError for a time outside 0 (clean) to 1 (noise).
     """
     for t in times:
         if not 0 <= t <= 1:
             raise RequestError(f"time {t}: expected 0 (clean) to 1 (noise)", hint="--at 0.2,0.5,0.8")
     check_seed(seed)
-    latent = codec.encode(picture)
+    latent = codec.encode_start(picture, seed=seed)
     clean = codec.normalise(latent.raw.to(codec.device))
     noise = draw_noise(tuple(clean.shape), build_generator(seed)).to(codec.device)
     for t in times:
@@ -65,8 +66,13 @@ def diffuse(codec: Codec, process: Process, picture: str | Path | Picture, times
 
 
 def find_process(space: Space) -> Process:
-    """The process of the families that live in `space`."""
-    return next(family.process for family in FAMILIES if family.space.name == space.name)
+    """The process of the families that live in `space`. Raises RequestError where there is none."""
+    found = [family for family in FAMILIES if family.space.name == space.name]
+    if not found:
+        spaces = ", ".join(dict.fromkeys(family.space.name for family in FAMILIES))
+        what = f"no family that lives in space {space.name} is known, so nobody says how noise comes into it"
+        raise RequestError(what, hint=f"name an autoencoder of one of the spaces {spaces}")
+    return found[0].process
 
 
 def slerp(start: Float[Tensor, "*s"], end: Float[Tensor, "*s"], share: float) -> Float[Tensor, "*s"]:

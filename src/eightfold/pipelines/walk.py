@@ -22,13 +22,17 @@ from .transcode import slerp
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One frame: the picture at `share` of the way through latent space, and the mixture of the two end pictures' pixels."""
+    """One frame: the picture at `share` of the way through latent space, and the mixture of the two end pictures' pixels.
+
+    `notes`: what was done otherwise than asked, such as a decoding that ran again in a wider dtype.
+    """
 
     number: int
     total: int
     share: float
     latent: Float[Tensor, "1 3 h w"]
     pixel: Float[Tensor, "1 3 h w"]
+    notes: tuple[str, ...] = ()
 
 
 def to_shares(frames: int) -> list[float]:
@@ -45,9 +49,11 @@ def walk_images(codec: Codec, start: str | Path, end: str | Path, frames: int) -
     latents = [codec.encode(picture) for picture in (first, second)]
     ends = [codec.normalise(latent.raw.to(codec.device)) for latent in latents]
     images = [codec.decode(latent).image for latent in latents]
+    encoding = tuple(dict.fromkeys(note for latent in latents for note in latent.notes))
     for number, share in enumerate(shares, 1):
-        image = codec.decode_as(codec.denormalise(slerp(ends[0], ends[1], share)), latents[0]).image
-        yield Frame(number=number, total=frames, share=share, latent=image, pixel=(1 - share) * images[0] + share * images[1])
+        found = codec.decode_as(codec.denormalise(slerp(ends[0], ends[1], share)), latents[0])
+        pixel, notes = (1 - share) * images[0] + share * images[1], tuple(dict.fromkeys((*encoding, *found.notes)))
+        yield Frame(number=number, total=frames, share=share, latent=found.image, pixel=pixel, notes=notes)
 
 
 def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Iterator[Frame]:
@@ -60,19 +66,21 @@ def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Ite
     tokens = [encode_prompts(model, plan) for plan in plans]
     # both are checked before the first step of either
     ends = [generate(model, request, tokens=own) for request, own in zip((start, end), tokens, strict=True)]
-    images = [finish(run) for run in ends]
+    pictures = [finish(run) for run in ends]
+    images = [picture.image for picture in pictures]
     for number, share in enumerate(shares, 1):
         if share in (0, 1):
-            image = images[int(share)]
+            found = pictures[int(share)]
         else:
             between = Tokens(slerp(tokens[0].positive, tokens[1].positive, share), tokens[0].negative)
-            image = finish(generate(model, start, tokens=between))
-        yield Frame(number=number, total=frames, share=share, latent=image, pixel=(1 - share) * images[0] + share * images[1])
+            found = finish(generate(model, start, tokens=between))
+        pixel = (1 - share) * images[0] + share * images[1]
+        yield Frame(number=number, total=frames, share=share, latent=found.image, pixel=pixel, notes=found.notes)
 
 
-def finish(run: Iterator[GenerationStep]) -> Float[Tensor, "1 3 h w"]:
+def finish(run: Iterator[GenerationStep]) -> Picture:
     *_, last = run
-    return last.images[0].image
+    return last.images[0]
 
 
 def fit(picture: Picture, target: Picture) -> Picture:
