@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from eightfold.codec.codec import load_codec
+from eightfold.codec.load import load_codec
 from eightfold.core.config import read_toml
 from eightfold.families.pocket import POCKET_FAMILY as FAMILY
 from eightfold.text.words import Words

@@ -15,7 +15,8 @@ from latent_space_page import KEPT, Section, mean, shrink, to_table
 from skimage import data
 from torch import Tensor
 
-from eightfold.codec.codec import Codec, load_codec
+from eightfold.codec.codec import Codec
+from eightfold.codec.load import load_codec
 from eightfold.codec.pixels import Picture, from_bytes
 from eightfold.core.config import read_toml
 from eightfold.core.errors import SpaceMismatch
@@ -155,7 +156,7 @@ def decode_wrongly(own: Codec, plain: Codec, vae: Codec) -> Section:
     latent = own.encode(scene)
     for name, codec in (("its own", own), ("another training: the VAE", vae), ("another training: the plain one", plain)):
         picture = codec.decode(latent)
-        rows.append([name, f"{psnr(scene, picture.image):.1f}", "; ".join(picture.notes)])
+        rows.append([name, f"{psnr(scene, picture.image):.1f}", "; ".join(picture.warnings)])
         sheet.append(picture.image)
         labels.append(name)
     other = replace(vae, space=SD, source="vae.safetensors")  # the same numbers, in a file that says it is of another space
@@ -166,7 +167,7 @@ def decode_wrongly(own: Codec, plain: Codec, vae: Codec) -> Section:
     else:
         sys.exit("a latent of another space was not refused")
     forced = other.decode(latent, force=True)
-    rows.append(["the same, with --force", f"{psnr(scene, forced.image):.1f}", "; ".join(forced.notes)])
+    rows.append(["the same, with --force", f"{psnr(scene, forced.image):.1f}", "; ".join(forced.warnings)])
     sheet.append(forced.image)
     labels.append(f"the VAE as {SD.name}, by --force")
     table = to_table(["decoder", "PSNR, dB", "what Eightfold says"], rows)

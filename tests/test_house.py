@@ -170,7 +170,7 @@ def test_the_rules_can_be_broken():
         "eightfold.cli.main",
         "eightfold.core.errors, eightfold.core.device, eightfold.core.config, eightfold.core.files, eightfold.core.rng",
         "eightfold.specs.family, eightfold.families.catalog, eightfold.families.spaces",
-        "eightfold.checkpoints.formats, eightfold.checkpoints.identify",
+        "eightfold.checkpoints.formats, eightfold.checkpoints.inventory, eightfold.checkpoints.identity, eightfold.checkpoints.match",
     ],
 )
 def test_an_import_stays_light(module):

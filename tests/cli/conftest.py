@@ -23,6 +23,11 @@ class Answer(NamedTuple):
         assert self.out.count("\n") == 1, self.out
         return json.loads(self.out)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is on standard error but one line that says where it ran, in which numbers, and why."""
+        return self.err.startswith("ran on ") and self.err.endswith("; float32: no model overflows it\n") and self.err.count("\n") == 1
+
 
 Call = Callable[..., Answer]
 

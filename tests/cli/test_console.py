@@ -1,5 +1,7 @@
 """Progress where standard error is no terminal: a line now and then, with the time that is left."""
 
+import pytest
+
 from eightfold.cli import console
 from eightfold.core.progress import Progress
 
@@ -30,3 +32,15 @@ def test_too_little_memory_for_one_input_leaves_the_others(capsys):
         outcome.add({"source": "small.png"}, "small.png", as_json=False)
     assert outcome.finish(as_json=False) == console.PARTLY
     assert "not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("works", "as_json", "said"), [(True, False, "ran on cpu: why\n"), (True, True, ""), (False, False, "")])
+def test_where_it_ran_is_said_if_it_did(capsys, works, as_json, said):
+    outcome = console.Outcome()
+    with outcome.attempt("small.png"):
+        if not works:
+            raise MemoryError
+        outcome.add({"source": "small.png"}, "small.png", as_json=as_json)
+    capsys.readouterr()
+    outcome.finish(as_json=as_json, reason="cpu: why")
+    assert capsys.readouterr().err == said

@@ -25,7 +25,7 @@ def list_names(folder: Path) -> list[str]:
 
 def test_each_argument_is_a_prompt(eightfold: Any, tmp_path: Path) -> None:
     answer = eightfold("generate", "a red cube", "a small blue ball", *SMALL)
-    assert answer.code == 0 and answer.err == ""
+    assert answer.code == 0 and answer.is_calm
     assert answer.out.splitlines() == ["a-red-cube-0.png", "a-small-blue-ball-0.png"]
     assert list_names(tmp_path) == ["a-red-cube-0.png", "a-small-blue-ball-0.png"]
     assert not np.array_equal(read_pixels(tmp_path / "a-red-cube-0.png"), read_pixels(tmp_path / "a-small-blue-ball-0.png"))
@@ -140,7 +140,8 @@ def test_json_is_all_there_is_on_standard_output(eightfold: Any, tmp_path: Path)
         ("a red cube", 0, "a-red-cube-0.png"),
         ("a red cube", 1, "a-red-cube-1.png"),
     ]
-    assert pictures[0]["device"] and pictures[0]["dtype"] == "float32"
+    assert pictures[0]["device"] and pictures[0]["dtype"] == "float32" and "no model overflows it" in pictures[0]["placement"]
+    assert pictures[0]["notes"] == []
     assert film == {"film": "f.png"}
 
 
@@ -156,6 +157,7 @@ def test_pictures_carry_how_they_were_made(eightfold: Any, tmp_path: Path) -> No
     expected = {"prompt": "a red cube", "negative": "a ball", "width": 32, "height": 32, "steps": 2, "sampler": "ddim", "grid": "uniform"}
     expected |= {"guidance": 2.5, "eta": 0.5, "seed": 4, "count": 1, "model": "pocket", "dtype": "float32", **read_versions()}
     model = load("pocket")
+    expected |= {"decoder_dtype": "float32", "dtype_reason": model.placement.reason, "notes": []}
     assert record == expected | {"fingerprint": model.fingerprint, "decoder": model.codec.decoder_fingerprint}
     assert len(model.fingerprint) == len(model.codec.decoder_fingerprint) == 64
 

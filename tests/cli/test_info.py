@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from eightfold.checkpoints.save import write_safetensors
 from eightfold.pipelines.bundle import load
 from pocketfile import POCKET_FILE, build_latent, write_photo, write_vae
 
@@ -65,7 +67,7 @@ def test_weights(eightfold: Any, tmp_path: Path) -> None:
     assert set(facts["parts"]) == {"autoencoder", "denoiser", "text"}
     assert sum(facts["parts"].values()) == facts["parameters"]
     vae = read_facts(eightfold, write_vae(tmp_path / "vae.safetensors"))
-    assert vae["looks like"] == ["pocket"] and vae["parts"] == {"all": facts["parts"]["autoencoder"]}
+    assert vae["looks like"] == ["pocket"] and vae["parts"] == {"autoencoder": facts["parts"]["autoencoder"]}
     assert "parameters" in eightfold("info", "vae.safetensors").out
 
 
@@ -76,9 +78,19 @@ def test_junk(refuse: Any, tmp_path: Path, name: str, content: bytes) -> None:
     assert name in refuse("info", name)
 
 
-def test_pickles_are_called_that(refuse: Any, tmp_path: Path) -> None:
+def test_torch_files_are_read_without_running_them(eightfold: Any, refuse: Any, tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"PK\x03\x04" + bytes(100))
-    assert "torch.save" in refuse("info", "model.ckpt")
+    assert "no whole zip archive" in refuse("info", "model.ckpt")
+    (tmp_path / "old.ckpt").write_bytes(b"\x80\x02}q\x00." + bytes(20))
+    assert "Python pickle" in refuse("info", "old.ckpt")
+    torch.save({"state_dict": {"a": torch.zeros(2, 3)}}, tmp_path / "new.pt")
+    facts = read_facts(eightfold, "new.pt")
+    assert (facts["format"], facts["parameters"], facts["looks like"]) == ("torch", 6, "no known space or family")
+
+
+def test_an_adapter_is_called_that(eightfold: Any, tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "lora.safetensors", {"lora_unet_a.lora_down.weight": torch.zeros(4, 8)}, {}, overwrite=False)
+    assert read_facts(eightfold, "lora.safetensors")["looks like"] == ["a LoRA"]
 
 
 def test_missing_and_folders(refuse: Any, tmp_path: Path) -> None:

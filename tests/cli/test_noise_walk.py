@@ -30,7 +30,8 @@ def test_noise_is_a_strip(eightfold: Any, tmp_path: Path) -> None:
     answer = eightfold("noise", "photo.png", "--at", "0, 0.5,1", "--json")
     assert answer.code == 0 and answer.err == ""
     (result,) = answer.results
-    assert result == {"source": "photo.png", "path": "photo.noise.png", "at": [0.0, 0.5, 1.0]}
+    assert result.items() >= {"source": "photo.png", "path": "photo.noise.png", "at": [0.0, 0.5, 1.0], "notes": []}.items()
+    assert result["dtype"] == "float32" and "no model overflows it" in result["placement"]
     strip = read_pixels(tmp_path / "photo.noise.png")
     assert strip.shape[1] == 4 * (45 + 6) + 6
     panels = [strip[6:36, 6 + index * 51 :][:, :45] for index in range(4)]
@@ -59,7 +60,7 @@ def test_walk_between_pictures(eightfold: Any, tmp_path: Path) -> None:
     write_photo(tmp_path / "one.png", 45, 30)
     write_photo(tmp_path / "two.png", 20, 50, seed=1)
     answer = eightfold("walk", "one.png", "two.png", "--frames", "4")
-    assert answer.code == 0 and answer.out == "one-to-two.webp\n"
+    assert answer.code == 0 and answer.out == "one-to-two.webp\n" and answer.is_calm
     frames = read_frames(tmp_path / "one-to-two.webp")
     assert len(frames) == 6  # there and back
     assert {frame.shape for frame in frames} == {(30, 90, 3)}
@@ -73,6 +74,7 @@ def test_walk_between_pictures(eightfold: Any, tmp_path: Path) -> None:
     assert np.array_equal(frames[1], frames[5]) and np.array_equal(frames[2], frames[4])
     record = json.loads(read_metadata(tmp_path / "one-to-two.webp")["eightfold"])
     assert record["walk"] == ["one.png", "two.png"] and record["frames"] == 4 and record["space"] == "pocket" and record["decoder"]
+    assert record["dtype"] == "float32" and "no model overflows it" in record["placement"] and record["notes"] == []
 
 
 def test_walk_between_prompts(eightfold: Any, tmp_path: Path) -> None:
@@ -93,7 +95,9 @@ def test_walk_between_prompts(eightfold: Any, tmp_path: Path) -> None:
 def test_walk_as_gif(eightfold: Any, tmp_path: Path) -> None:
     answer = eightfold("walk", "a red cube", "a blue ball", "--frames", "2", "--milliseconds", "70", "--out", "w.gif", "--json", *SMALL)
     assert answer.code == 0
-    assert answer.results == [{"start": "a red cube", "end": "a blue ball", "frames": 2, "path": "w.gif"}]
+    (result,) = answer.results
+    assert result.items() >= {"start": "a red cube", "end": "a blue ball", "frames": 2, "path": "w.gif", "notes": []}.items()
+    assert result["dtype"] == "float32" and "no model overflows it" in result["placement"]
     assert read_size(tmp_path / "w.gif") == (64, 24)
     with Image.open(tmp_path / "w.gif") as image:
         assert image.n_frames == 2 and image.info["duration"] == 70

@@ -12,9 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from eightfold.autoencoders.tiny import TinyAutoencoder
+from eightfold.checkpoints.save import write_safetensors
 from eightfold.codec.latentfile import read_latent
 from eightfold.codec.pixels import read_metadata
+from eightfold.specs.network import TinyConfig
 from pocketfile import build_latent, read_pixels, read_size, write_photo, write_vae
+from weights import randomise
 
 SIZES = {"photo": (451, 300), "strip": (129, 7), "dot": (1, 1)}
 
@@ -29,7 +33,7 @@ def test_any_size_comes_back(eightfold: Any, tmp_path: Path) -> None:
     assert {result["space"] for result in answer.results} == {"pocket"}
 
     answer = eightfold("decode", *(f"{name}.latent.safetensors" for name in SIZES), "--out", "back")
-    assert answer.code == 0 and answer.err == ""
+    assert answer.code == 0 and answer.is_calm
     assert {path.stem: read_size(path) for path in (tmp_path / "back").iterdir()} == SIZES
     assert answer.out.splitlines()[0] == "back/photo.png  451x300"
 
@@ -141,7 +145,9 @@ def test_a_latent_of_another_space(refuse: Any, eightfold: Any, tmp_path: Path) 
     assert "space sd" in line and "space pocket" in line and "--force" in line
     answer = eightfold("decode", "foreign.latent.safetensors", "--force")
     assert (answer.code, answer.out) == (0, "foreign.png  16x24\n")
-    assert answer.err == "warning: foreign.latent.safetensors: a latent of space sd decoded by force in space pocket\n"
+    warning, ran = answer.err.splitlines()
+    assert warning == "warning: foreign.latent.safetensors: a latent of space sd decoded by force in space pocket"
+    assert ran.startswith("ran on cpu")
     assert read_size(tmp_path / "foreign.png") == (16, 24)
     assert json.loads(read_metadata(tmp_path / "foreign.png")["eightfold"])["forced"] is True
 
@@ -172,3 +178,53 @@ def test_files_of_one_name_are_refused(refuse: Any, tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         write_photo(tmp_path / folder / "photo.png", 8, 8)
     assert "photo.latent.safetensors" in refuse("encode", "a/photo.png", "b/photo.png")
+
+
+def write_tiny(path: Path) -> Path:
+    """A tiny autoencoder: it may be of space sd or of space sdxl."""
+    write_safetensors(path, randomise(TinyAutoencoder(TinyConfig(channels=4)), seed=0).state_dict(), {}, overwrite=False)
+    return path
+
+
+def test_weights_that_fit_several_spaces(eightfold: Any, refuse: Any, tmp_path: Path) -> None:
+    write_photo(tmp_path / "photo.png", 24, 16)
+    write_tiny(tmp_path / "tiny.safetensors")
+    line = refuse("encode", "photo.png", "--vae", "tiny.safetensors")
+    assert "claimed by sd, sdxl" in line and "--space NAME" in line
+    assert "expected space flux1" in refuse("encode", "photo.png", "--vae", "tiny.safetensors", "--space", "flux1")
+    assert "unknown space 'sdx'" in refuse("encode", "photo.png", "--vae", "tiny.safetensors", "--space", "sdx")
+    naming = ("--vae", "tiny.safetensors", "--space", "sdxl")
+    (answer,) = eightfold("encode", "photo.png", *naming, "--json").results
+    assert (answer["space"], answer["shape"], answer["dtype"]) == ("sdxl", [4, 2, 3], "float32")
+    assert eightfold("decode", "photo.latent.safetensors", *naming, "--out", "back.png").code == 0
+    assert read_size(tmp_path / "back.png") == (24, 16)
+    assert "space sdxl" in refuse("decode", "photo.latent.safetensors", "--vae", "tiny.safetensors", "--space", "sd", "--out", "b.png")
+    assert eightfold("roundtrip", "photo.png", *naming).code == 0
+
+
+def test_pixels_need_no_weights(eightfold: Any, tmp_path: Path) -> None:
+    write_photo(tmp_path / "photo.png", 21, 13)
+    (answer,) = eightfold("roundtrip", "photo.png", "--vae", "pixels", "--json").results
+    assert answer["psnr"] is None and answer["ssim"] == 1
+
+
+def test_results_say_in_which_numbers_and_why(eightfold: Any, tmp_path: Path) -> None:
+    write_photo(tmp_path / "photo.png", 16, 16)
+    (plain,) = eightfold("encode", "photo.png", "--out", "a.safetensors", "--json").results
+    assert plain["dtype"] == "float32" and "no model overflows it" in plain["placement"]
+    (narrow,) = eightfold("encode", "photo.png", "--out", "b.safetensors", "--dtype", "bfloat16", "--json").results
+    assert narrow["dtype"] == "bfloat16" and "bfloat16: asked for" in narrow["placement"]
+    assert "asked for" in read_latent(tmp_path / "b.safetensors").reason
+    assert eightfold("info", "b.safetensors", "--json").results["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("verb", ["encode", "roundtrip", "noise"])
+def test_each_verb_says_it_once(eightfold: Any, tmp_path: Path, verb: str) -> None:
+    for name in ("one", "two"):
+        write_photo(tmp_path / f"{name}.png", 16, 16)
+    names = ("one.png",) if verb == "noise" else ("one.png", "two.png")
+    plain = eightfold(verb, *names)
+    assert plain.code == 0 and plain.is_calm
+    asked = eightfold(verb, *names, "--dtype", "bfloat16", "--out", "there")
+    assert asked.code == 0 and asked.err.count("\n") == 1 and asked.err.endswith("; bfloat16: asked for\n")
+    assert eightfold(verb, "gone.png", "--out", "nowhere").err.count("\n") == 1  # the error alone: nothing ran

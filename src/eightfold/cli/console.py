@@ -31,6 +31,12 @@ def warn(text: str) -> None:
     write(sys.stderr, text)
 
 
+def show_warnings(warnings: Iterable[str], source: str = "") -> None:
+    """A line each, on standard error."""
+    for warning in warnings:
+        warn(f"warning: {source}: {warning}" if source else f"warning: {warning}")
+
+
 def write(stream: TextIO, text: str) -> None:
     """A line at once, above any bars. Control characters from file names and metadata are spelled out: a terminal would obey them."""
     line = "".join(sign if sign.isprintable() or sign in BREAKS else ascii(sign)[1:-1] for sign in text)
@@ -224,9 +230,12 @@ class Outcome:
         if not as_json:
             say(line)
 
-    def finish(self, *, as_json: bool) -> int:
+    def finish(self, *, as_json: bool, reason: str = "") -> int:
+        """The exit code. `reason`: where it ran and in which numbers, and why; with JSON each result says so itself."""
         if as_json:
             say_json(self.results)
+        elif reason and self.failed < len(self.results):
+            warn(f"ran on {reason}")
         if not self.failed:
             return DONE
         return BAD if self.failed == len(self.results) else PARTLY

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_loading, show_progress
-from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_placement, to_slugs
+from .console import Outcome, show_loading, show_progress, show_warnings
+from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_placement, to_slugs, to_text
 
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
@@ -107,6 +107,7 @@ def generate(
         from ..pipelines.bundle import load
 
         model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+        show_warnings(model.warnings)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
     outcome, todo = Outcome(), iter(paths)
     strips: list[list[Picture]] = []
@@ -121,19 +122,13 @@ def generate(
                     strips[-1].append(step.preview())
                 if step.is_last:
                     path = next(todo)
-                    step.images[-1].save(path, overwrite=output.overwrite)
-                    result = {
-                        "prompt": request.prompt,
-                        "seed": step.seed,
-                        "path": str(path),
-                        **to_placement(model.placement),
-                        "reason": model.placement.reason,
-                    }
-                    outcome.add(result, str(path), as_json=output.json)
+                    notes = (*step.images[-1].notes, *step.images[-1].save(path, overwrite=output.overwrite))
+                    result = {"prompt": request.prompt, "seed": step.seed, "path": str(path), "notes": list(notes)}
+                    outcome.add({**result, **to_placement(model.placement)}, f"{path}{to_text(notes)}", as_json=output.json)
         if film is not None:
             write_film(film, strips, overwrite=output.overwrite)
             outcome.add({"film": str(film)}, str(film), as_json=output.json)
-    return outcome.finish(as_json=output.json)
+    return outcome.finish(as_json=output.json, reason=model.placement.reason)
 
 
 def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:

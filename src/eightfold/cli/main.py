@@ -15,11 +15,14 @@ VERBS = {  # name -> what `eightfold --help` says of it: the first line of the f
     "generate": "Pictures from text: each PROMPT is one prompt.",
     "encode": "Pictures to latent files, NAME.latent.safetensors.",
     "decode": "Latent files to pictures of the size that was encoded.",
-    "roundtrip": "Pictures through latent space and back: the original beside what returned, with PSNR and SSIM.",
+    "roundtrip": "Pictures through latent space and back: the original beside what returned, with PSNR, SSIM and FLIP.",
     "noise": "A picture with noise mixed into its latent, decoded: a strip of several times.",
     "walk": "From one picture or prompt to another, as an animation: through latent space on the left, pixel cross-fade on the right.",
     "train": "Train an autoencoder or a denoiser from a configuration file.",
     "evaluate": "Measure how good a model is.",
+    "identify": "Whose weights these are: family, latent space, component, variant and layout, from names and shapes alone.",
+    "match": "Whether two files belong together, autoencoders, models or latents: by fingerprint, by their spaces, then by trying.",
+    "convert": "Weights of any known format as one safetensors file: renamed to another layout, cast, or one component of several.",
     "info": "What is in an image, a latent file or a weight file, without decoding or loading it.",
 }
 
@@ -56,10 +59,21 @@ def build_app() -> App:
     """The verbs with their options."""
     from cyclopts import App
 
-    from . import evaluate, generate, info, noise, train, transcode, walk
+    from . import convert, evaluate, generate, identify, info, match, noise, roundtrip, train, transcode, walk
 
     app = App(name="eightfold", help_format="plaintext", version_flags=[], suppress_keyboard_interrupt=False)
-    for verb in (generate.generate, transcode.encode, transcode.decode, transcode.roundtrip, noise.noise, walk.walk, info.info):
+    for verb in (
+        generate.generate,
+        transcode.encode,
+        transcode.decode,
+        roundtrip.roundtrip,
+        noise.noise,
+        walk.walk,
+        identify.identify,
+        match.match,
+        convert.convert,
+        info.info,
+    ):
         app.command(verb, name=verb.__name__)
     app.command(train.app)
     app.command(evaluate.app)

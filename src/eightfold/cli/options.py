@@ -33,8 +33,8 @@ WholeOrNone = Annotated[int | None, Parameter(converter=to_whole)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ANIMATIONS = (".gif", ".webp")
-LATENTS = (".safetensors",)
-OTHER = (".bmp", ".tif", ".tiff", ".avif", ".mp4", ".latent", ".pt", ".ckpt", ".npy", ".json", ".txt")
+LATENTS = (".safetensors", ".latent")
+OTHER = (".bmp", ".tif", ".tiff", ".avif", ".mp4", ".pt", ".ckpt", ".npy", ".json", ".txt")
 KNOWN = {*PICTURES, *ANIMATIONS, *LATENTS, *OTHER}  # a name with another ending is a folder's
 
 
@@ -48,7 +48,7 @@ class Choice:
     model
         A model's name (pocket) or file.
     vae
-        An autoencoder file in place of the model's own; it must be of the same latent space.
+        An autoencoder file in place of the model's own, or pixels for none; with a model, of the same latent space.
     device
         auto, cpu, cuda, cuda:1, mps.
     dtype
@@ -59,6 +59,20 @@ class Choice:
     vae: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Which of several latent spaces an autoencoder is of.
+
+    Parameters
+    ----------
+    space
+        The autoencoder's latent space, where its weights fit several: sd or sdxl, sd3 or flux1.
+    """
+
+    space: str | None = None
 
 
 @Parameter(name="*")
@@ -115,7 +129,7 @@ class Posterior:
     sample
         Draw from the posterior, by --seed.
     mode
-        Take the posterior's mode. Without either, what is usual for the latent space.
+        Take the posterior's mode, which is nearer to the picture; so without either.
     seed
         For --sample.
     """
@@ -156,10 +170,15 @@ def is_folder(path: Path) -> bool:
 
 
 def to_placement(placed: Codec | Placement) -> dict[str, Any]:
-    """Where it ran and in which numbers, for JSON."""
+    """Where it ran and in which numbers, and why, for JSON."""
     from ..core.device import name_dtype
 
-    return {"device": str(placed.device), "dtype": name_dtype(placed.dtype)}
+    return {"device": str(placed.device), "dtype": name_dtype(placed.dtype), "placement": placed.reason}
+
+
+def to_text(notes: Sequence[str]) -> str:
+    """Behind a result: what was done otherwise than asked, each once."""
+    return f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
 
 
 def to_slug(text: str, longest: int = 60) -> str:

@@ -1,34 +1,39 @@
-"""eightfold encode, decode, roundtrip: pictures to latents and back."""
+"""eightfold encode, decode: pictures to latents and back."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import RequestError
-from .console import Outcome, show_loading, track, warn
-from .options import LATENTS, Choice, Flag, Output, Posterior, to_placement
+from ..core.errors import AmbiguousCheckpoint, RequestError
+from .console import Outcome, show_loading, show_warnings, track
+from .options import LATENTS, Choice, Flag, Naming, Output, Posterior, to_placement, to_text
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
+    from ..codec.pixels import Picture
 
 LATENT = ".latent.safetensors"
 
 
-def load_codec(choice: Choice) -> Codec:
+def load_codec(choice: Choice, naming: Naming = Naming()) -> Codec:
     with show_loading(choice.model if choice.vae is None else str(choice.vae)):
         from ..pipelines.bundle import load_autoencoder
 
-        return load_autoencoder(choice.vae or choice.model, device=choice.device, dtype=choice.dtype)
+        return load_autoencoder(choice.vae or choice.model, space=naming.space, device=choice.device, dtype=choice.dtype)
 
 
 def encode(
     *image: Path,
     posterior: Posterior = Posterior(),
     choice: Choice = Choice(),
+    naming: Naming = Naming(),
     output: Output = Output(),
 ) -> int:
     """Pictures to latent files, NAME.latent.safetensors.
+
+    `--out NAME.latent` writes one that ComfyUI reads.
 
     Parameters
     ----------
@@ -36,7 +41,7 @@ def encode(
         Picture files.
     """
     paths = output.to_paths([f"{path.stem}{LATENT}" for path in require(image, "eightfold encode photo.jpg")], LATENTS)
-    reading, codec, outcome = posterior.to_reading(), load_codec(choice), Outcome()
+    reading, codec, outcome = posterior.to_reading(), load_codec(choice, naming), Outcome()
     from ..codec.pixels import read_picture
 
     for source, path in track("encode", zip(image, paths, strict=True), len(paths)):
@@ -44,18 +49,21 @@ def encode(
             picture = read_picture(source)
             latent = codec.encode(picture, reading=reading, seed=posterior.seed)
             latent.save(path, overwrite=output.overwrite)
+            notes = (*picture.notes, *latent.notes)
             _, channels, height, width = latent.raw.shape
             result = {"source": str(source), "path": str(path), "space": latent.space, "shape": [channels, height, width]}
-            result |= {"width": latent.width, "height": latent.height, "reading": latent.reading, "notes": list(picture.notes)}
+            result |= {"width": latent.width, "height": latent.height, "reading": latent.reading, "notes": list(notes)}
             line = f"{path}  {channels}x{height}x{width} ({latent.space}) of {latent.width}x{latent.height}, {latent.reading}"
-            outcome.add({**result, **to_placement(codec)}, line + to_text(picture.notes), as_json=output.json)
-    return outcome.finish(as_json=output.json)
+            result |= {**to_placement(codec), "dtype": latent.dtype, "placement": latent.reason}
+            outcome.add(result, line + to_text(notes), as_json=output.json)
+    return outcome.finish(as_json=output.json, reason=codec.reason)
 
 
 def decode(
     *latent: Path,
     force: Flag = False,
     choice: Choice = Choice(),
+    naming: Naming = Naming(),
     output: Output = Output(),
 ) -> int:
     """Latent files to pictures of the size that was encoded.
@@ -63,56 +71,50 @@ def decode(
     Parameters
     ----------
     latent
-        Latent files, as `eightfold encode` writes them.
+        Latent files, as `eightfold encode` writes them, or ComfyUI's (.latent), which go with any autoencoder of as many channels.
     force
         Decode although the latent belongs to another latent space; warned of, and recorded in the picture.
     """
     files = require(latent, f"eightfold decode photo{LATENT}")
-    paths = output.to_paths([path.name.removesuffix(LATENT).removesuffix(".safetensors") + ".png" for path in files])
-    codec, outcome = load_codec(choice), Outcome()
+    paths = output.to_paths(
+        [path.name.removesuffix(LATENT).removesuffix(".safetensors").removesuffix(".latent") + ".png" for path in files]
+    )
+    outcome = Outcome()
+    codec, assumed = load_decoder(choice, naming, files[0])
     for source, path in track("decode", zip(latent, paths, strict=True), len(paths)):
         with outcome.attempt(str(source)):
+            doubts = try_latent(codec, source) if assumed and not force else ()
             picture = codec.decode(source, force=force)
-            notes = picture.save(path, overwrite=output.overwrite)
-            for doubt in picture.notes:
-                warn(f"warning: {source}: {doubt}")
+            notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
+            warnings = (*doubts, *picture.warnings)
+            show_warnings(warnings, str(source))
             result = {"source": str(source), "path": str(path), "width": picture.width, "height": picture.height}
-            result |= {"notes": list(notes), "warnings": list(picture.notes)}
+            result |= {"notes": list(notes), "warnings": list(warnings)}
             line = f"{path}  {picture.width}x{picture.height}{to_text(notes)}"
-            outcome.add({**result, **to_placement(codec)}, line, as_json=output.json)
-    return outcome.finish(as_json=output.json)
+            outcome.add({**result, **to_placement(codec), **read_dtype(picture)}, line, as_json=output.json)
+    return outcome.finish(as_json=output.json, reason=codec.reason)
 
 
-def roundtrip(
-    *image: Path,
-    posterior: Posterior = Posterior(),
-    choice: Choice = Choice(),
-    output: Output = Output(),
-) -> int:
-    """Pictures through latent space and back: the original beside what returned, with PSNR and SSIM.
+def load_decoder(choice: Choice, naming: Naming, latent: Path) -> tuple[Codec, bool]:
+    """The autoencoder, and whether its space was assumed: where its tensors fit several and nobody says which, the latent's is taken."""
+    try:
+        return load_codec(choice, naming), False
+    except AmbiguousCheckpoint:
+        from ..checkpoints.inventory import read_inventory
 
-    Parameters
-    ----------
-    image
-        Picture files.
-    """
-    paths = output.to_paths([f"{path.stem}.roundtrip.png" for path in require(image, "eightfold roundtrip photo.jpg")])
-    reading, codec, outcome = posterior.to_reading(), load_codec(choice), Outcome()
-    from ..codec.pixels import write_picture
-    from ..pipelines.sheet import to_sheet
-    from ..pipelines.transcode import roundtrip as run_roundtrip
+        said = read_inventory(latent).metadata.get("eightfold.space")
+        if said is None:
+            raise
+        return load_codec(choice, Naming(space=said)), True
 
-    for source, path in track("round trip", zip(image, paths, strict=True), len(paths)):
-        with outcome.attempt(str(source)):
-            trip = run_roundtrip(codec, source, reading=reading, seed=posterior.seed)
-            figures = f"PSNR {trip.psnr:.2f} dB, SSIM {trip.ssim:.4f}"
-            latent = "x".join(str(side) for side in trip.latent.raw.shape[1:])
-            sheet = to_sheet([trip.original.image, trip.decoded.image], columns=2, labels=[source.name, f"through {latent}: {figures}"])
-            write_picture(path, sheet, metadata=trip.decoded.metadata, overwrite=output.overwrite)
-            result = {"source": str(source), "path": str(path), "psnr": to_number(trip.psnr), "ssim": trip.ssim}
-            result |= {"width": trip.latent.width, "height": trip.latent.height, "reading": trip.latent.reading, **to_placement(codec)}
-            outcome.add(result, f"{source}  {figures}  -> {path}", as_json=output.json)
-    return outcome.finish(as_json=output.json)
+
+def try_latent(codec: Codec, source: Path) -> tuple[str, ...]:
+    """What trying says of a latent and an autoencoder whose space was assumed."""
+    from ..codec.latentfile import read_latent
+    from ..pipelines.belonging import check_latent
+
+    latent = read_latent(source, space=codec.space)
+    return check_latent(codec, latent, str(source)) if latent.space == codec.space.name else ()
 
 
 def require(paths: tuple[Path, ...], example: str) -> tuple[Path, ...]:
@@ -121,10 +123,7 @@ def require(paths: tuple[Path, ...], example: str) -> tuple[Path, ...]:
     return paths
 
 
-def to_text(notes: tuple[str, ...]) -> str:
-    return f" ({'; '.join(notes)})" if notes else ""
-
-
-def to_number(value: float) -> float | None:
-    """JSON knows no infinity (the PSNR of equal pictures)."""
-    return value if value != float("inf") else None
+def read_dtype(picture: Picture) -> dict[str, str]:
+    """In what it was decoded, which may be wider than what was asked for, and why."""
+    record = json.loads(picture.metadata["eightfold"])
+    return {"dtype": record["dtype"], "placement": record["dtype_reason"]}

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..core.errors import RequestError
 from ..core.versions import read_versions
-from .console import Outcome, show_loading, track
+from .console import Outcome, show_loading, show_warnings, track
 from .generate import Sampling
-from .options import ANIMATIONS, Choice, Output, Whole, to_slug
+from .options import ANIMATIONS, Choice, Naming, Output, Whole, to_placement, to_slug, to_text
 from .transcode import load_codec
 
 LOOKS_LIKE_FILE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -27,6 +27,7 @@ def walk(
     milliseconds: Whole = 100,
     sampling: Sampling = Sampling(),
     choice: Choice = Choice(),
+    naming: Naming = Naming(),
     output: Output = Output(),
 ) -> int:
     """From one picture or prompt to another, as an animation: through latent space on the left, pixel cross-fade on the right.
@@ -42,15 +43,10 @@ def walk(
     milliseconds
         How long a frame is shown.
     """
-    if not 1 <= milliseconds <= 60_000:
-        raise RequestError(f"--milliseconds {milliseconds}: expected 1 to 60000", hint="--milliseconds 100")
-    if sampling.count != 1:
-        raise RequestError(f"--count {sampling.count}: a walk is one animation", hint="leave --count out; --frames 32 makes it longer")
     pictures = are_pictures(start, end)
+    check_options(milliseconds, sampling, naming, pictures=pictures)
     names = [Path(text).stem if pictures else to_slug(text, 30) for text in (start, end)]
     (path,) = output.to_paths([f"{'-to-'.join(names)}.webp"], ANIMATIONS)
-    if pictures and sampling != Sampling():
-        raise RequestError("options of sampling are for prompts, and these are pictures", hint="leave --seed, --steps and the like out")
     requests = [sampling.to_request("" if pictures else text) for text in (start, end)]
     from ..pipelines.request import to_plan
     from ..pipelines.walk import to_pairs, to_shares, walk_images, walk_prompts
@@ -58,24 +54,39 @@ def walk(
     to_shares(frames)
     record: dict[str, Any] = {"walk": [start, end], "frames": frames, **read_versions()}
     if pictures:
-        codec = load_codec(choice)
+        codec = load_codec(choice, naming)
         record |= {"space": codec.space.name, "encoder": codec.encoder_fingerprint, "decoder": codec.decoder_fingerprint}
-        run = walk_images(codec, start, end, frames)
+        run, placed = walk_images(codec, start, end, frames), to_placement(codec)
     else:
         with show_loading(choice.model):
             from ..pipelines.bundle import load
 
             model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+            show_warnings(model.warnings)
         record |= {**asdict(to_plan(requests[0], model.family)), "model": model.family.name, "fingerprint": model.fingerprint}
-        run = walk_prompts(model, requests[0], requests[1], frames)
-    pairs = to_pairs(list(track("walk", run, frames)))
+        run, placed = walk_prompts(model, requests[0], requests[1], frames), to_placement(model.placement)
+    found = list(track("walk", run, frames))
     from ..codec.pixels import write_animation
 
-    metadata = {"eightfold": json.dumps(record)}
+    pairs, notes = to_pairs(found), [*dict.fromkeys(note for frame in found for note in frame.notes)]
+    metadata = {"eightfold": json.dumps({**record, **placed, "notes": notes})}
     write_animation(path, [*pairs, *pairs[-2:0:-1]], milliseconds=milliseconds, metadata=metadata, overwrite=output.overwrite)
     outcome = Outcome()
-    outcome.add({"start": start, "end": end, "frames": frames, "path": str(path)}, str(path), as_json=output.json)
-    return outcome.finish(as_json=output.json)
+    result = {"start": start, "end": end, "frames": frames, "path": str(path), "notes": notes, **placed}
+    outcome.add(result, f"{path}{to_text(notes)}", as_json=output.json)
+    return outcome.finish(as_json=output.json, reason=placed["placement"])
+
+
+def check_options(milliseconds: int, sampling: Sampling, naming: Naming, *, pictures: bool) -> None:
+    """Raise a RequestError for options that cannot be, or that mean nothing between pictures or between prompts."""
+    if not 1 <= milliseconds <= 60_000:
+        raise RequestError(f"--milliseconds {milliseconds}: expected 1 to 60000", hint="--milliseconds 100")
+    if sampling.count != 1:
+        raise RequestError(f"--count {sampling.count}: a walk is one animation", hint="leave --count out; --frames 32 makes it longer")
+    if pictures and sampling != Sampling():
+        raise RequestError("options of sampling are for prompts, and these are pictures", hint="leave --seed, --steps and the like out")
+    if not pictures and naming != Naming():
+        raise RequestError("--space is for pictures; prompts are drawn in their model's own space", hint="leave --space out")
 
 
 def are_pictures(start: str, end: str) -> bool:
