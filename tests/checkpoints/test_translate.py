@@ -283,3 +283,16 @@ def test_what_is_left_half_way_leaves_nothing(tmp_path, autoencoder):
     next(writing), next(writing)
     writing.close()
     assert [path.name for path in tmp_path.iterdir()] == [autoencoder.name]
+
+
+def test_what_its_company_settled_is_written_down(tmp_path):
+    """The autoencoder of an all-in-one SDXL file is sdxl's; alone it would be a tie."""
+    shapes = {f"model.diffusion_model.{key}": shape for key, shape in narrow("sdxl_denoiser.original").items()}
+    shapes |= {f"first_stage_model.{key}": shape for key, shape in narrow("sd_vae.original").items()}
+    save_file(draw_all(shapes), tmp_path / "whole.safetensors")
+    convert(tmp_path / "whole.safetensors", tmp_path / "vae.safetensors", component="autoencoder")
+    assert read_safetensors_header(tmp_path / "vae.safetensors").metadata == {"eightfold.space": "sdxl"}
+    (identity,) = identify_file(tmp_path / "vae.safetensors")
+    assert (identity.space, identity.ties) == ("sdxl", ())
+    convert(tmp_path / "whole.safetensors", tmp_path / "unet.safetensors", component="denoiser")
+    assert read_safetensors_header(tmp_path / "unet.safetensors").metadata == {}

@@ -1,7 +1,8 @@
 """A weight file of any known format as a safetensors file: another published layout, other number types, one component of several.
 
 No tensor is read before it is written, and then one after the other. What is kept of the metadata: all that the weight file itself has;
-of a diffusers folder's config.json only the scaling factor, by which alone sd and sdxl are told apart. Nothing is added: a tie stays one.
+of a diffusers folder's config.json only the scaling factor, by which alone sd and sdxl are told apart. A tie stays one; only the space of
+an autoencoder that the denoiser beside it settled is written down, for outside of that file nothing else would tell it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .entries import Entry, Inventory
 from .folder import CONFIG
 from .formats import show
 from .identify import INFO
-from .identity import LATENT, Claimed, Identity, claim_components, read_scale, to_identity
+from .identity import DECLARED, LATENT, Claimed, Identity, claim_all, claim_components, declare, read_scale, to_identity
 from .inventory import read_inventory
 from .load import map_file, to_dtype, to_tensor
 from .patterns import parse_pattern
@@ -72,7 +73,7 @@ def read_translation(
         keymap = find_keymap(claimed, str(path))
         left_out = list_dropped(tensors, keymap) if layout == "diffusers" else ()
         tensors = to_layout(tensors, keymap, identity, layout)
-    metadata = to_metadata(part)
+    metadata = to_metadata(part) | to_settled(claimed, identity)
     return Translation(
         source=inventory, identity=identity, layout=layout or identity.layout, tensors=tensors, metadata=metadata, left_out=left_out
     )
@@ -138,6 +139,13 @@ def to_layout(tensors: Mapping[str, Pending], keymap: Keymap, identity: Identity
 def list_dropped(tensors: Mapping[str, Pending], keymap: Keymap) -> tuple[str, ...]:
     patterns = [(parse_pattern(one.before), one.reason) for one in keymap.dropped]
     return tuple(f"{name}: {reason}" for pattern, reason in patterns for name in tensors if covers(pattern, name))
+
+
+def to_settled(claimed: Claimed, identity: Identity) -> dict[str, str]:
+    """The space that an autoencoder has by its company, and would not have alone."""
+    key = DECLARED["autoencoder"]
+    alone = declare(claim_all(claimed.part.shapes, "autoencoder"), claimed.part) if identity.component == "autoencoder" else []
+    return {key: identity.space} if identity.space is not None and len(alone) > 1 else {}
 
 
 def to_metadata(part: Inventory) -> dict[str, str]:
