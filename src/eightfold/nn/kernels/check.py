@@ -1,0 +1,55 @@
+"""A small case of every kernel against plain torch, before anything depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from .direct import convolve_directly
+from .layers import apply_linear, convolve
+from .moments import measure_moments, to_affine
+from .packed import pack_weights
+from .plane import Plane, build_plane, to_planes
+from .pool import Pool
+
+ALLOWED = 1e-4  # of the largest result: a hundred times what rounding does, and far below what any mistake makes
+
+
+def find_difference(widths: Iterable[int]) -> str:
+    """What differs for vectors of these widths, in words; empty where nothing does."""
+    for lanes in widths:
+        for name, ours, theirs in run_cases(lanes, Pool(2)):
+            largest = float(np.abs(theirs.pixels).max())
+            error = float(np.abs(ours.pixels[..., : theirs.channels] - theirs.pixels).max())
+            if not error <= ALLOWED * largest:
+                return f"{name} with vectors of {lanes} is off by {error:.3g} of {largest:.3g} on this CPU"
+            if ours.moments is not None and theirs.moments is not None:
+                spread = np.sqrt(theirs.moments.squares / theirs.moments.count)
+                apart = np.abs(ours.moments.mean[: theirs.channels] - theirs.moments.mean).max()
+                if not apart <= ALLOWED * spread.max():
+                    return f"the mean after {name} with vectors of {lanes} is off by {apart:.3g}"
+    return ""
+
+
+def run_cases(lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
+    """Name, ours, torch's: sizes that leave tiles half full on both sides, and all versions of a kernel that a decoder uses."""
+    generator = torch.Generator().manual_seed(0)
+    channels, outputs = 2 * lanes, 2 * lanes
+    source = to_planes(torch.randn(1, channels, 10, 7, generator=generator) + 3)[0]
+    weight = torch.randn(outputs, channels, 3, 3, generator=generator)
+    bias = torch.randn(outputs, generator=generator)
+    affine = to_affine(measure_moments(source.pixels), 2, np.ones(channels), np.zeros(channels), 1e-6)
+    packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool)
+    yield "a convolution", convolve(packed, source, affine=affine, pool=pool), convolve_directly(weight, bias, source, affine=affine)
+    added = build_plane(10, 7, outputs)
+    added.pixels[:] = 1
+    theirs = convolve_directly(weight, bias, source, residual=added)
+    yield "a residual convolution", convolve(packed, source, added, residual=added, pool=pool), theirs
+    enlarged = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool, enlarge=True)
+    yield "an enlarging convolution", convolve(enlarged, source, pool=pool), convolve_directly(weight, bias, source, enlarge=True)
+    point = weight[:, :, :1, :1].contiguous()
+    small = pack_weights(point.numpy(), bias.numpy(), lanes=lanes, pool=pool)
+    theirs = convolve_directly(point, bias, source, affine=affine)
+    yield "a 1x1 convolution", apply_linear(small, source, affine=affine, activate=True, pool=pool), theirs

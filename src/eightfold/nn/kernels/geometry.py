@@ -1,0 +1,76 @@
+"""Where a kernel reads and writes: plain tuples of whole numbers, which compiled code takes apart without cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+SIDE = 4  # results of a tile along each axis
+CHUNK = 32  # channels that the input transform takes at once, so that what it works on stays in the second cache
+POINT_PADDING = 32  # numbers between two points: at a power of two apart they would all fall into one set of the cache
+PRODUCT_PADDING = 16
+
+
+class Source(NamedTuple):
+    """What is read: an image of height x width x channels, of which the buffer holds the rows from `first_row` on."""
+
+    height: int
+    width: int
+    channels: int
+    first_row: int = 0
+
+
+class Target(NamedTuple):
+    """What is written: rows `low` up to `high` of an image, into a buffer that begins with row `first_row`.
+
+    A tile's pixel (k, l) goes to row step * (4t + k) - row_phase and the column found likewise: step is 1, or 2 for one phase of an
+    enlarged image. The channels from `channel` on are written, as many as there are `columns` of products.
+    """
+
+    low: int
+    high: int
+    width: int
+    channels: int
+    first_row: int = 0
+    step: int = 1
+    row_phase: int = 0
+    column_phase: int = 0
+    channel: int = 0
+    columns: int = 0
+
+
+class Block(NamedTuple):
+    """Tiles worked on together: `rows` x `columns` of them, from tile (`row`, `column`) on."""
+
+    row: int
+    rows: int
+    column: int
+    columns: int
+
+
+class Shape(NamedTuple):
+    """A batch of products, one for each point: tiles x depth times depth x columns.
+
+    The steps are numbers between two points, `left_row` and `target_row` between two rows; `left` and `target` is where to begin, `panel`
+    the first panel of weights and `panels` how many a point has.
+    """
+
+    points: int
+    tiles: int
+    depth: int
+    columns: int
+    left: int
+    left_point: int
+    left_row: int
+    target: int
+    target_point: int
+    target_row: int
+    panel: int
+    panels: int
+
+
+def cut_blocks(tiles: tuple[int, int], sides: tuple[int, int], first_row: int = 0) -> Iterator[Block]:
+    """Blocks of at most `sides` tiles that cover `tiles` rows and columns of tiles, the rows from `first_row` on."""
+    for row in range(first_row, tiles[0], sides[0]):
+        for column in range(0, tiles[1], sides[1]):
+            yield Block(row, min(sides[0], tiles[0] - row), column, min(sides[1], tiles[1] - column))

@@ -1,0 +1,63 @@
+"""Count, mean and squared distances of the channels of a feature map, gathered block by block, and the group normalisation made of them.
+
+A sum of squares loses everything where a channel's mean is far above its spread; distances from the mean do not. Parts are joined as in
+Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), in float64 and in the order of
+the blocks, so that the result does not depend on which thread did what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """`count` pixels; of each of c channels the mean, and the sum of squared distances from it. Both float64 [c]."""
+
+    count: int
+    mean: np.ndarray
+    squares: np.ndarray
+
+
+def join_moments(parts: np.ndarray) -> Moments:
+    """One from many: float64 [parts, 3, c] of counts, means and squares, where every channel has the same count in all."""
+    counts, means, squares = parts[:, 0], parts[:, 1], parts[:, 2]
+    total = counts.sum(axis=0)
+    mean = (counts * means).sum(axis=0) / total
+    return Moments(count=int(total.max()), mean=mean, squares=(squares + counts * (means - mean) ** 2).sum(axis=0))
+
+
+def add_moments(*parts: Moments) -> Moments:
+    """Of strips of one image: the moments of the whole."""
+    return join_moments(np.stack([[np.full(len(part.mean), float(part.count)), part.mean, part.squares] for part in parts]))
+
+
+def measure_moments(pixels: np.ndarray) -> Moments:
+    """Of a buffer [..., c] that no kernel of ours has written."""
+    flat = pixels.reshape(-1, pixels.shape[-1])
+    step = max(1, (1 << 18) // flat.shape[1])  # about a megabyte at a time
+    parts = []
+    for begin in range(0, len(flat), step):
+        part = flat[begin : begin + step]
+        mean = part.mean(axis=0, dtype=np.float64)
+        away = part - mean.astype(np.float32)
+        offset = mean - mean.astype(np.float32)
+        squares = np.square(away, dtype=np.float64).sum(axis=0) - len(part) * offset**2
+        parts.append([np.full(flat.shape[1], float(len(part))), mean, np.maximum(squares, 0)])
+    return join_moments(np.array(parts))
+
+
+def to_affine(moments: Moments, groups: int, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
+    """Group normalisation (arXiv 1803.08494) as (x - centre) * scale + offset: float32 [3 * c], the three one after the other.
+
+    The centre is taken off first, rather than folded into the offset, for the sake of groups whose mean is far above their spread.
+    """
+    means = moments.mean.reshape(groups, -1)
+    mean = means.mean(axis=1, keepdims=True)
+    variance = (moments.squares.reshape(groups, -1) / moments.count + (means - mean) ** 2).mean(axis=1, keepdims=True)
+    scale = (weight.reshape(groups, -1) / np.sqrt(variance + eps)).ravel()
+    exact = np.broadcast_to(mean, means.shape).ravel()
+    centre = exact.astype(np.float32)
+    return np.concatenate([centre, scale.astype(np.float32), (bias - (exact - centre) * scale).astype(np.float32)])

@@ -1,0 +1,173 @@
+"""The vector steps that kernels are made of, as numba intrinsics.
+
+What a step is compiled for travels in the types of its arguments: `kind` is a pair of tuples whose lengths are the lanes of a vector and
+the points of the transform. numba then compiles, and keeps on disk, one version of each kernel for each pair.
+"""
+# pyright: basic, reportArgumentType=false, reportCallIssue=false
+# numba's decorators change a function's signature in ways that the type checker cannot follow
+
+from __future__ import annotations
+
+from typing import Any, no_type_check
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .cooktoom import BY_INPUTS
+from .emitter import INDEX, Emitter
+from .program import build_program
+
+LANES = {lanes: (0,) * lanes for lanes in (4, 8, 16)}
+POINTS = {points: (0,) * points for points in BY_INPUTS}
+INPUT = {points: build_program(transform.input) for points, transform in BY_INPUTS.items()}
+OUTPUT = {points: build_program(transform.output) for points, transform in BY_INPUTS.items()}
+ROWS = 6  # of the product's inner kernel: 6 x 2 sums, 2 vectors of weights and one spread number fit into 16 registers
+UNROLL = 4
+AHEAD = 16  # steps that weights are asked for in advance; only with vectors of 8, where it was measured to help (with 16 it did harm)
+
+
+def to_pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Where an array's numbers begin."""
+    return context.make_array(kind)(context, builder, array).data
+
+
+def split(builder: Any, values: Any, count: int) -> list[Any]:
+    """The members of a tuple."""
+    return [builder.extract_value(values, index) for index in range(count)]
+
+
+@intrinsic
+@no_type_check
+def copy(typing, source, at, target, to, kind):
+    """target[to] = source[at], one vector."""
+
+    def emit(context, builder, signature, values):
+        emitter = Emitter(builder, signature.args[4][0].count)
+        bases = [to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2)]
+        emitter.store(emitter.load(bases[0], values[1]), bases[1], values[3])
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64, kind), emit
+
+
+@intrinsic
+@no_type_check
+def clear(typing, target, to, kind):
+    """target[to] = 0, one vector."""
+
+    def emit(context, builder, signature, values):
+        emitter = Emitter(builder, signature.args[2][0].count)
+        emitter.store(emitter.constant(0.0), to_pointer(context, builder, signature.args[0], values[0]), values[1])
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, kind), emit
+
+
+def build_normaliser(with_silu: bool) -> Any:
+    @intrinsic
+    @no_type_check
+    def normalise(typing, source, at, affine, place, target, to, kind):
+        """target[to] = (source[at] - centre) * scale + offset, then SiLU; place = (channel, channels): the three lie in `affine` in
+        turn.
+        """
+
+        def emit(context, builder, signature, values):
+            emitter = Emitter(builder, signature.args[6][0].count)
+            base, table, target = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2, 4))
+            channel, channels = split(builder, values[3], 2)
+            centre = emitter.load(table, channel)
+            scale = emitter.load(table, emitter.add(channel, channels))
+            offset = emitter.load(table, emitter.add(channel, channels, channels))
+            value = emitter.multiply_add(builder.fsub(emitter.load(base, values[1]), centre), scale, offset)
+            emitter.store(emitter.silu(value) if with_silu else value, target, values[5])
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, affine, place, target, types.int64, kind), emit
+
+    return normalise
+
+
+normalise, normalise_silu = build_normaliser(False), build_normaliser(True)
+
+
+@intrinsic
+@no_type_check
+def transform(typing, source, at, step, target, place, kind):
+    """The input transform of `points` vectors, `step` apart in `source`; place = (to, step in `target`)."""
+
+    def emit(context, builder, signature, values):
+        lanes, points = (part.count for part in signature.args[5])
+        emitter = Emitter(builder, lanes)
+        base, target = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 3))
+        to, target_step = split(builder, values[4], 2)
+        offsets = [builder.mul(emitter.number(index), values[2]) for index in range(points)]
+        loaded = [emitter.load(base, emitter.add(values[1], offset)) for offset in offsets]
+        for index, value in enumerate(emitter.run(INPUT[points], loaded)):
+            emitter.store(value, target, emitter.add(to, builder.mul(emitter.number(index), target_step)))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, target, place, kind), emit
+
+
+def emit_product(emitter: Emitter, rows: int, bases: tuple[Any, ...], place: list[Any]) -> None:
+    """`rows` rows of the left matrix times two vectors of columns, all sums in registers."""
+    left, right, start, target = bases
+    at, row, panel, depth, to, target_row, begin = place
+    builder, lanes = emitter.builder, emitter.lanes
+    first = [emitter.load(start, emitter.add(begin, emitter.number(half * lanes))) for half in range(2)]
+    rows_at = [emitter.add(at, builder.mul(emitter.number(index), row)) for index in range(rows)]
+    entry, loop, done = builder.block, builder.append_basic_block("depth"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(INDEX)
+    k.add_incoming(emitter.number(0), entry)
+    phis = [[builder.phi(emitter.vector) for _ in range(2)] for _ in range(rows)]
+    sums: list[list[Any]] = [list(pair) for pair in phis]
+    for unrolled in range(UNROLL):
+        position = emitter.add(k, emitter.number(unrolled))
+        weights = emitter.add(panel, builder.mul(position, emitter.number(2 * lanes)))
+        columns = [emitter.load(right, emitter.add(weights, emitter.number(half * lanes))) for half in range(2)]
+        if lanes == 8:
+            emitter.prefetch(right, emitter.add(weights, emitter.number(AHEAD * 2 * lanes)))
+        for index in range(rows):
+            one = emitter.spread(emitter.load_scalar(left, emitter.add(rows_at[index], position)))
+            sums[index] = [emitter.multiply_add(one, column, total) for column, total in zip(columns, sums[index], strict=True)]
+    following = emitter.add(k, emitter.number(UNROLL))
+    k.add_incoming(following, loop)
+    for pair, totals in zip(phis, sums, strict=True):
+        for half in range(2):
+            pair[half].add_incoming(first[half], entry)
+            pair[half].add_incoming(totals[half], loop)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+    builder.position_at_end(done)
+    for index, totals in enumerate(sums):
+        line = emitter.add(to, builder.mul(emitter.number(index), target_row))
+        for half in range(2):
+            emitter.store(totals[half], target, emitter.add(line, emitter.number(half * lanes)))
+
+
+@intrinsic
+@no_type_check
+def multiply(typing, left, right, start, target, place, rows, kind):
+    """`rows` (1 to ROWS) rows times a panel of two vectors of columns, begun at `start` instead of zero.
+
+    place = (at, row step, panel, depth, to, row step of the target, at in start); depth is a multiple of UNROLL and not 0.
+    """
+
+    def emit(context, builder, signature, values):
+        emitter = Emitter(builder, signature.args[6][0].count)
+        bases = tuple(to_pointer(context, builder, signature.args[index], values[index]) for index in range(4))
+        place = split(builder, values[4], 7)
+        end = builder.append_basic_block("end")
+        choice = builder.switch(values[5], end)
+        for count in range(1, ROWS + 1):
+            block = builder.append_basic_block(f"rows{count}")
+            choice.add_case(ir.Constant(INDEX, count), block)
+            builder.position_at_end(block)
+            emit_product(emitter, count, bases, place)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(left, right, start, target, place, types.int64, kind), emit
