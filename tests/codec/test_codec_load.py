@@ -75,10 +75,15 @@ def test_the_other_layouts_give_the_same(tiny: Path, tmp_path: Path) -> None:
     original = to_original(weights, TINY)
     assert "decoder.1.weight" in original
     expected = load_codec(tiny, space="sd")
-    whole = {f"first_stage_model.{name}": tensor for name, tensor in weights.items()}
-    parts = {"original": original, "comfy": to_comfy(original), "whole": whole}
+    parts = {"original": original, "comfy": to_comfy(original)}
+    for prefix in ("first_stage_model.", "vae.", "autoencoder."):
+        parts[f"whole {prefix}"] = {prefix + name: tensor for name, tensor in weights.items()} | {"model.diffusion_model.a": torch.zeros(1)}
     for name, tensors in parts.items():
         write_safetensors(tmp_path / name, tensors, {}, overwrite=False)
+    (tmp_path / "folder" / "vae").mkdir(parents=True)
+    (tmp_path / "folder" / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderTiny"]}')
+    write_safetensors(tmp_path / "folder" / "vae" / "diffusion_pytorch_model.safetensors", weights, {}, overwrite=False)
+    for name in (*parts, "folder", "folder/vae"):
         codec = load_codec(tmp_path / name, space="sd")
         assert (codec.encoder_fingerprint, codec.decoder_fingerprint) == (expected.encoder_fingerprint, expected.decoder_fingerprint), name
     torch.save({"state_dict": weights}, tmp_path / "tiny.ckpt")
