@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.identity import LATENT, Identity, identify_inventory
 from ..checkpoints.inventory import read_inventory
@@ -85,14 +85,15 @@ def match(first: str | Path, second: str | Path, *, images: Sequence[Float[Tenso
     verdict, said = compare(*(side.main for side in sides))
     if verdict == "refused":
         return Match(answer="mismatch", proven=True, reasons=(said,))
-    codecs, latents = [side.codec for side in sides], [side.latent for side in sides]
-    if all(codecs):
-        return match_codecs(*codecs, said, images or draw_references())  # type: ignore[arg-type]
-    codec, latent = next(filter(None, codecs), None), next(filter(None, latents), None)
+    first_codec, second_codec = (side.codec for side in sides)
+    first_latent, second_latent = (side.latent for side in sides)
+    if first_codec is not None and second_codec is not None:
+        return match_codecs(first_codec, second_codec, said, images or draw_references())
+    if first_latent is not None and second_latent is not None:
+        return match_latents(first_latent, second_latent, said)
+    codec, latent = first_codec or second_codec, first_latent or second_latent
     if codec is not None and latent is not None:
         return match_latent(codec, latent, said)
-    if latents[0] is not None and latents[1] is not None:
-        return match_latents(latents[0], latents[1], said)
     return Match(answer="match" if verdict == "allowed" else "cannot tell", proven=verdict == "allowed", reasons=(said,))
 
 
@@ -100,12 +101,17 @@ def match_codecs(first: Codec, second: Codec, said: str, images: Sequence[Float[
     halves = [first.encoder_fingerprint == second.encoder_fingerprint, first.decoder_fingerprint == second.decoder_fingerprint]
     if all(halves):
         return Match(answer="match", proven=True, reasons=(said, "the same weights, by fingerprint"))
-    if is_kin(*(draw_sketch(codec.network.state_dict()) for codec in (first, second))):  # type: ignore[union-attr]
+    if is_kin(sketch_codec(first), sketch_codec(second)):
         return Match(answer="match", proven=True, reasons=(said, "the same weights in another dtype, by kinship"))
     reasons = [said, *(f"the same {name}, by fingerprint" for name, same in zip(("encoder", "decoder"), halves, strict=True) if same)]
     figures = cross(first, second, images)
     answer, why = judge_crossing(figures)
     return Match(answer=answer, proven=False, reasons=(*reasons, why), figures=figures)
+
+
+def sketch_codec(codec: Codec) -> dict[str, tuple[float, float]]:
+    """Of the weights that the network runs with; empty where it has none."""
+    return draw_sketch(codec.network.state_dict()) if isinstance(codec.network, nn.Module) else {}
 
 
 def cross(first: Codec, second: Codec, images: Sequence[Float[Tensor, "1 3 h w"]]) -> dict[str, float]:

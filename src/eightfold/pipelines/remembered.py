@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
-
 from ..checkpoints.identity import Identity
-from ..checkpoints.kinship import draw_sketch, is_kin
+from ..checkpoints.kinship import is_kin
 from ..checkpoints.known import Known, read_known, remember
 from ..checkpoints.match import list_spaces
 from ..codec.codec import Codec
 from ..codec.load import load_codec
 from ..core.errors import RequestError
+from .match import sketch_codec
 
 
 class Sighting(NamedTuple):
@@ -41,7 +40,7 @@ def remember_autoencoder(path: str | Path, identity: Identity, name: str) -> Pat
         encoder=codec.encoder_fingerprint,
         decoder=codec.decoder_fingerprint,
         parameters=identity.parameters,
-        sketch=draw_sketch(read_weights(codec)),
+        sketch=sketch_codec(codec),
     )
     return remember(known)
 
@@ -55,14 +54,10 @@ def find_name(path: str | Path, identity: Identity) -> Sighting | None:
     for one in alike:
         if (one.encoder, one.decoder) == (codec.encoder_fingerprint, codec.decoder_fingerprint):
             return Sighting(one.name, "fingerprint")
-    sketch = draw_sketch(read_weights(codec))
+    sketch = sketch_codec(codec)
     return next((Sighting(one.name, "kinship") for one in alike if is_kin(to_pairs(one.sketch), sketch)), None)
 
 
 def to_pairs(sketch: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """JSON keeps pairs as lists."""
     return {name: (values[0], values[1]) for name, values in sketch.items()}
-
-
-def read_weights(codec: Codec) -> dict[str, Tensor]:
-    return codec.network.state_dict()  # type: ignore[union-attr]
