@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from latent_space_page import KEPT, Section, mean, shrink, to_table
-from skimage import data
 from torch import Tensor
 
 from eightfold.codec.codec import Codec
@@ -25,6 +24,7 @@ from eightfold.core.rng import build_generator, draw_noise
 from eightfold.data.pictures import draw_pictures
 from eightfold.data.scenes import draw_scene, render
 from eightfold.evaluate.judge import Judge, features, find_objects
+from eightfold.evaluate.renders import HELD_OUT, SHORT_SIDE, read_photographs, shorten
 from eightfold.families.spaces import SD
 from eightfold.metrics.frechet import frechet_distance
 from eightfold.metrics.pixels import psnr
@@ -34,15 +34,13 @@ from eightfold.training.autoencoder import WEIGHTS, train_autoencoder
 from eightfold.training.config import AutoencoderConfig
 
 SHORT = ("a render back", "a draw", "a draw, scaled", "a midpoint")
-HELD_OUT = 7  # a seed of scenes that no training configuration uses
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
-SIDE, SCENES = 256, 16
+SIDE, SCENES = SHORT_SIDE, 16
 MEASURED = 500  # pictures on each side of a Fréchet distance; the judge's features have 96 numbers
 
 
 def compare_pictures(codec: Codec) -> Section:
     """Round trips of what has structure and of what has none."""
-    photographs = {name: read_photograph(name) for name in PHOTOGRAPHS}
+    photographs = read_short_photographs()
     scenes = render([draw_scene(HELD_OUT, n, counts=(0.6, 0.25, 0.15)) for n in range(SCENES)], SIDE).image
     noise = torch.randint(256, (1, 3, SIDE, SIDE), generator=build_generator(0, "noise"), dtype=torch.uint8)
     kinds = {f"{name}, a photograph": image for name, image in photographs.items()}
@@ -63,12 +61,9 @@ def compare_pictures(codec: Codec) -> Section:
     return Section({"roundtrip": to_table(header, rows)}, {"roundtrip": to_sheet(sheet, columns=len(shown), labels=labels)})
 
 
-def read_photograph(name: str) -> Float[Tensor, "1 3 h w"]:
-    """A photograph of scikit-image, its shorter side 256 pixels."""
-    image = from_bytes(torch.from_numpy(getattr(data, name)()).permute(2, 0, 1)[None].contiguous())
-    height, width = image.shape[-2:]
-    scale = SIDE / min(height, width)
-    return fit(Picture(image), Picture(torch.empty(1, 3, round(height * scale), round(width * scale)))).image
+def read_short_photographs() -> dict[str, Float[Tensor, "1 3 h w"]]:
+    """The photographs of scikit-image, their shorter side 256 pixels."""
+    return {name: shorten(from_bytes(pixels)) for name, pixels in read_photographs().items()}
 
 
 def shuffle(image: Float[Tensor, "1 3 h w"], seed: int) -> Float[Tensor, "1 3 h w"]:

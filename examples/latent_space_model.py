@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from latent_space_codec import HELD_OUT, to_confidences
+from latent_space_codec import to_confidences
 from latent_space_page import KEPT, Section, mean, shrink, to_table
 from torch import Tensor
 
@@ -22,8 +22,9 @@ from eightfold.core.progress import Progress
 from eightfold.data.scenes import draw_scene, render
 from eightfold.evaluate.asked import PAIRS, describe, with_article
 from eightfold.evaluate.drawing import Drawing, draw_images, read_images
+from eightfold.evaluate.generated import PASSES
 from eightfold.evaluate.judge import Judge, features, find_objects
-from eightfold.evaluate.renders import Bench
+from eightfold.evaluate.renders import HELD_OUT, Bench
 from eightfold.pipelines.sheet import to_sheet
 from eightfold.pipelines.transcode import slerp
 from eightfold.pipelines.walk import walk_prompts
@@ -32,7 +33,6 @@ WALKS, STATIONS = 20, 7
 RENDERS = 500  # that a picture on the way is compared with
 UNSEEN = ("blue", "cone")
 SEEDS, SEEDS_OF_OTHERS, SHOWN = 50, 4, 8
-SIZES = {"128x128": (128, 1), "256x256": (256, 1), "256x256 in two passes": (256, 2)}
 WAYS = ("walk between the prompts", "mixture of the latents", "cross-fade of the pixels")
 
 
@@ -95,7 +95,7 @@ def list_kinds() -> list[Drawing]:
 
 
 def list_sizes(name: str) -> list[Drawing]:
-    size, passes = SIZES[name]
+    size, passes = PASSES[name]
     return [Drawing(prompt="a red cube", seed=seed, size=size, passes=passes) for seed in range(4)]
 
 
@@ -103,7 +103,7 @@ def draw_all(bench: Bench) -> Iterator[Progress]:
     """Everything that the sections below look at, drawn once and kept."""
     yield from draw_walks(bench.model)
     yield from draw_images(bench.model, list_kinds(), bench.folder, "one pair and the others")
-    for name in SIZES:
+    for name in PASSES:
         yield from draw_images(bench.model, list_sizes(name), bench.folder, name)
 
 
@@ -128,9 +128,9 @@ def show_unseen(bench: Bench) -> Section:
 
 def show_sizes(bench: Bench, figure: dict[str, Any]) -> Section:
     """How many solids prompts for one give, by `eightfold evaluate pocket`, and the pictures of four seeds."""
-    rows = [[name, f"{figure[name]['mean count']:.2f}", f"{100 * figure[name]['exactly one']:.0f} %"] for name in SIZES]
+    rows = [[name, f"{figure[name]['mean count']:.2f}", f"{100 * figure[name]['exactly one']:.0f} %"] for name in PASSES]
     sheet, labels = [], []
-    for name in SIZES:
+    for name in PASSES:
         images = from_bytes(read_images(bench.model, list_sizes(name), bench.folder))
         sheet += [shrink(one, 128) for one in images.split(1)]
         labels += [f"{name}: {describe(found)}" for found in find_objects(bench.judge, images)]

@@ -38,12 +38,11 @@ def files(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fresh = KLAutoencoder(load_autoencoder("pocket").space.autoencoder).state_dict()
-    half = lambda name: name.startswith(("decoder.", "post_quant_conv."))  # noqa: E731
     sets = {
         "own": own,
         "half": {name: tensor.half() for name, tensor in own.items()},
         "trained": {name: tensor.clone() for name, tensor in train_decoder(network).state_dict().items()},
-        "fresh": {name: fresh[name] if half(name) else tensor for name, tensor in own.items()},
+        "fresh": {name: fresh[name] if name.startswith(("decoder.", "post_quant_conv.")) else tensor for name, tensor in own.items()},
     }
     for name, tensors in sets.items():
         write_safetensors(folder / f"{name}.safetensors", tensors, {}, overwrite=False)

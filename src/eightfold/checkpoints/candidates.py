@@ -22,6 +22,7 @@ class Candidate:
     """An autoencoder of `space`: the space's own or one of its variants. `name` is the space's."""
 
     name: str
+    variant: str
     space: Space
     autoencoder: AutoencoderConfig
     marks: tuple[Mark, ...]
@@ -34,6 +35,7 @@ def to_candidate(space: Space) -> Candidate:
     """The space's own autoencoder."""
     return Candidate(
         name=space.name,
+        variant="base",
         space=space,
         autoencoder=space.autoencoder,
         marks=space.marks,
@@ -48,6 +50,7 @@ def list_candidates(space: Space) -> list[Candidate]:
     others = [
         Candidate(
             name=space.name,
+            variant=variant.name,
             space=space,
             autoencoder=variant.autoencoder,
             marks=variant.marks,

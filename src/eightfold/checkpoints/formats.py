@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from ..core.errors import CheckpointError
 
-PARTS = AUTOENCODER, DENOISER, TEXT = ("autoencoder.", "denoiser.", "text.")  # the prefixes in a file with a whole model
+AUTOENCODER, DENOISER, TEXT = ("autoencoder.", "denoiser.", "text.")  # the prefixes in a file with a whole model
 LONGEST_HEADER = 25_000_000  # bytes; the format's own limit, 100 MB, could take gigabytes to parse
 MOST_TABLES, MOST_ITEMS = 110_000, 1_000_000  # braces and commas in it: what costs memory is their number, not their bytes
 MOST_AXES, LARGEST = 66, 2**63 - 1  # of a shape; more or larger numbers would take for ever to multiply

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..families.catalog import KNOWN_FAMILIES
-from ..families.spaces import SPACES
 from ..specs.keymap import Keymap
 from ..specs.mark import Mark
 from ..specs.space import Space
+from .candidates import CANDIDATES
 
 Component = Literal["autoencoder", "denoiser"]
 
@@ -31,12 +31,9 @@ class Kind:
         return self.family or self.space.name
 
 
-def list_autoencoders(space: Space) -> list[Kind]:
-    own = Kind(component="autoencoder", space=space, variant="base", marks=space.marks, keymap=space.keymap)
-    others = [Kind(component="autoencoder", space=space, variant=one.name, marks=one.marks, keymap=one.keymap) for one in space.variants]
-    return [own, *others] if space.marks else []
-
-
+AUTOENCODERS = tuple(
+    Kind(component="autoencoder", space=one.space, variant=one.variant, marks=one.marks, keymap=one.keymap) for one in CANDIDATES
+)
 DENOISERS = tuple(
     Kind(
         component="denoiser",
@@ -49,4 +46,4 @@ DENOISERS = tuple(
     for family in KNOWN_FAMILIES
     for edition in family.editions
 )
-KINDS = (*(kind for space in SPACES for kind in list_autoencoders(space)), *DENOISERS)
+KINDS = (*AUTOENCODERS, *DENOISERS)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..families.catalog import KNOWN_FAMILIES
-from ..families.spaces import SPACES
 from .identity import Identity
 from .kinds import DENOISERS
 
@@ -15,7 +14,6 @@ Verdict = Literal["allowed", "assumed", "refused"]
 FAMILY_SPACES = {
     family.name: tuple(dict.fromkeys(kind.space.name for kind in DENOISERS if kind.family == family.name)) for family in KNOWN_FAMILIES
 }
-GEOMETRIES = {space.name: (space.channels, space.downscale) for space in SPACES}
 
 
 def list_spaces(identity: Identity) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ from ..data.pictures import VERSION as RENDERER
 from ..data.solids import COLOURS, SHAPES
 
 VERSION = 1  # raise it when the same settings train another judge
-CELL = 8  # pixels
 THRESHOLD = 0.35  # least confidence of a finding
 TOGETHER = 64  # pictures of 128x128 that are looked at in one go
 OUTPUTS = (1, len(COLOURS), len(SHAPES), 1)  # objectness, colour, shape, logarithm of the distance
