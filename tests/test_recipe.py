@@ -46,7 +46,7 @@ NETWORK = '''"""Squares of pixels to cells and back."""
 
 from torch import nn
 
-from .kl import Posterior
+from .posterior import Posterior
 
 
 class PatchAutoencoder(nn.Module):

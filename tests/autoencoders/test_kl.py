@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from eightfold.autoencoders.kl import KLAutoencoder, Posterior
+from eightfold.autoencoders.kl import KLAutoencoder
+from eightfold.autoencoders.posterior import Posterior
 from eightfold.families.spaces import SD
 from eightfold.nn.stages import State
 from eightfold.specs.network import KLConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eightfold.autoencoders.kl import Posterior
+from eightfold.autoencoders.posterior import Posterior
 from eightfold.checkpoints.candidates import Candidate, to_candidate
 from eightfold.codec.codec import Codec
 from eightfold.codec.latentfile import read_latent

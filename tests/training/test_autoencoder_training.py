@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from eightfold.autoencoders.kl import KLAutoencoder, Posterior
+from eightfold.autoencoders.kl import KLAutoencoder
+from eightfold.autoencoders.posterior import Posterior
 from eightfold.codec.pixels import from_bytes
 from eightfold.core.errors import ConfigError
 from eightfold.data.pictures import PictureConfig, Pictures, draw_pictures, read_pictures

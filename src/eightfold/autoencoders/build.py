@@ -17,7 +17,7 @@ from .refiner import RefinerAutoencoder, fold_refiner
 from .staged import StagedAutoencoder
 from .tiny import TinyAutoencoder
 
-Network = KLAutoencoder | StagedAutoencoder | TinyAutoencoder | IdentityAutoencoder
+Network = StagedAutoencoder | IdentityAutoencoder
 
 NETWORKS: dict[type, Callable[[Any], Network]] = {
     KLConfig: KLAutoencoder,

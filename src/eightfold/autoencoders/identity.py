@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..specs.network import IdentityConfig
-from .kl import Posterior
+from .posterior import Posterior
 
 
 class IdentityAutoencoder(nn.Module):

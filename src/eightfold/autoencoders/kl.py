@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..nn.attention import PixelAttention
 from ..nn.stages import Convolution, Down, Level, Middle, NormSiLU, ResidualBlock, Stage, Up, run_stages
 from ..specs.network import KLConfig
+from .staged import StagedAutoencoder
 
 EPS = 1e-6
-LOG_VARIANCE = (-30.0, 20.0)  # the range the public models clamp to
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """What an encoder says of a picture: a normal distribution for every latent number."""
-
-    mean: Float[Tensor, "b c h w"]
-    std: Float[Tensor, "b c h w"]
-
-    @property
-    def mode(self) -> Float[Tensor, "b c h w"]:
-        return self.mean
-
-    def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """mean + std * noise, with standard normal noise from the caller."""
-        return self.mean + self.std * noise
 
 
 def build_middle(config: KLConfig, width: int) -> Middle:
@@ -95,7 +75,7 @@ def level_stages(level: nn.Module) -> list[Stage]:
     return [*(stage for block in level.blocks() for stage in block), *level.resizers()]
 
 
-class KLAutoencoder(nn.Module):
+class KLAutoencoder(StagedAutoencoder):
     """Encoder and decoder with the optional 1x1 convolutions ("quant convs") between them."""
 
     def __init__(self, config: KLConfig) -> None:
@@ -107,20 +87,7 @@ class KLAutoencoder(nn.Module):
         self.post_quant_conv = Convolution(config.channels, config.channels, 1) if config.quant_convs else None
 
     def encoder_stages(self) -> list[Stage]:
-        return [*self.encoder.stages(), *([self.quant_conv] if self.quant_conv is not None else [])]
+        return [*super().encoder_stages(), *([self.quant_conv] if self.quant_conv is not None else [])]
 
     def decoder_stages(self) -> list[Stage]:
-        return [*([self.post_quant_conv] if self.post_quant_conv is not None else []), *self.decoder.stages()]
-
-    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Posterior:
-        """Image in [-1, 1], sides a multiple of the downscale, to the posterior of its raw latent."""
-        mean, log_variance = run_stages(self.encoder_stages(), image).chunk(2, dim=1)
-        return Posterior(mean, torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCE)))
-
-    def decode(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
-        """Raw latent to an image of about [-1, 1], not clamped."""
-        return run_stages(self.decoder_stages(), raw)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """There and back by the mode."""
-        return self.decode(self.encode(image).mode)
+        return [*([self.post_quant_conv] if self.post_quant_conv is not None else []), *super().decoder_stages()]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..nn.stages import Stage, run_stages
-from .kl import LOG_VARIANCE, Posterior
-
-
-class Staged(Protocol):
-    def stages(self) -> list[Stage]: ...
+from .posterior import Posterior, to_posterior
 
 
 class StagedAutoencoder(nn.Module):
     """An encoder to mean and log-variance and a decoder, both lists of stages (arXiv 2112.10752, section 3.1)."""
 
-    encoder: Staged
-    decoder: Staged
+    encoder: Any  # modules whose `stages` are lists of stages
+    decoder: Any
 
     def encoder_stages(self) -> list[Stage]:
         return self.encoder.stages()
@@ -30,8 +25,11 @@ class StagedAutoencoder(nn.Module):
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Posterior:
         """Image in [-1, 1], sides a multiple of the downscale, to the posterior of its raw latent."""
-        mean, log_variance = run_stages(self.encoder_stages(), image).chunk(2, dim=1)
-        return Posterior(mean, torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCE)))
+        return self.to_posterior(run_stages(self.encoder_stages(), image))
+
+    def to_posterior(self, encoded: Float[Tensor, "b c h w"]) -> Posterior:
+        """What the last of the encoder's stages gives, however they were run."""
+        return to_posterior(encoded)
 
     def decode(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
         """Raw latent to an image of about [-1, 1], not clamped."""

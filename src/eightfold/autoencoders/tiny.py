@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn.stages import Convolution, Stage, State, run_stages
+from ..nn.stages import Convolution, Stage, State
 from ..specs.network import TinyConfig
-from .kl import Posterior
+from .posterior import Posterior
+from .staged import StagedAutoencoder
 
 BOUND = 3.0  # a latent is squeezed into this range before it is decoded
 
@@ -113,7 +114,7 @@ def build_decoder(config: TinyConfig) -> Layers:
     return Layers([*layers, *build_blocks(config.width, config.last), Convolution(config.width, 3)])
 
 
-class TinyAutoencoder(nn.Module):
+class TinyAutoencoder(StagedAutoencoder):
     """Image in [-1, 1] to a latent as a denoiser sees it, and back."""
 
     def __init__(self, config: TinyConfig) -> None:
@@ -126,19 +127,11 @@ class TinyAutoencoder(nn.Module):
         self.from_unit = Scale(2.0, -1.0)
 
     def encoder_stages(self) -> list[Stage]:
-        return [self.to_unit, *self.encoder.stages()]
+        return [self.to_unit, *super().encoder_stages()]
 
     def decoder_stages(self) -> list[Stage]:
-        return [self.squeeze, *self.decoder.stages(), self.from_unit]
+        return [self.squeeze, *super().decoder_stages(), self.from_unit]
 
-    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Posterior:
-        """Sides are a multiple of the downscale. The standard deviation is 0."""
-        latent = run_stages(self.encoder_stages(), image)
-        return Posterior(latent, torch.zeros_like(latent))
-
-    def decode(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
-        """A latent to an image of about [-1, 1], not clamped. What this network calls raw is what a denoiser sees."""
-        return run_stages(self.decoder_stages(), raw)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.decode(self.encode(image).mode)
+    def to_posterior(self, encoded: Float[Tensor, "b c h w"]) -> Posterior:
+        """The standard deviation is 0. What this network calls raw is what a denoiser sees."""
+        return Posterior(encoded, torch.zeros_like(encoded))

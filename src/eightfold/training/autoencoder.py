@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..autoencoders.kl import KLAutoencoder, Posterior
+from ..autoencoders.kl import KLAutoencoder
+from ..autoencoders.posterior import Posterior
 from ..checkpoints.save import write_safetensors
 from ..codec.normalisation import to_metadata
 from ..codec.pixels import from_bytes
