@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..autoencoders.staged import StagedAutoencoder
 from ..core.device import name_dtype
 from ..core.errors import LatentError, SpaceMismatch
 from ..core.rng import build_generator, draw_noise
 from ..core.versions import read_versions
 from ..specs.space import Normalisation, Reading, Space, Speech
+from .engine import Engine, Explanation, Planned, Task
 from .latentfile import Latent, check_latent, read_latent
 from .normalisation import denormalise, normalise
 from .padding import crop, pad_to_multiple
@@ -28,12 +30,16 @@ WIDEST = "--dtype float32 has the widest range"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """A float32 image in [-1, 1] on the CPU, the dtype it was computed in and why, and what was done otherwise than asked."""
+    """A float32 image in [-1, 1] on the CPU, the dtype it was computed in and why, and what was done otherwise than asked.
+
+    `run` says by which kernels it was computed, and how much was kept meanwhile.
+    """
 
     image: Float[Tensor, "1 3 h w"]
     dtype: str
     reason: str
     notes: tuple[str, ...]
+    run: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +49,7 @@ class Codec:
     Fingerprints are those of the tensors in the file, under our names. Networks that the file keeps for video (Qwen-Image, the refiner of
     HunyuanImage 2.1) run with kernels that were folded into the plane at load: what they run with has other shapes and other numbers.
     `reason` says why the network runs where it does and in `dtype`; `notes` what was asked for and not done. `rebuild` gives the network in
-    a wider dtype, for what overflows; without it that is an error. `speaks`: see `specs.space.Variant`.
+    a wider dtype, for what overflows; without it that is an error. `speaks`: see `specs.space.Variant`. `engine` runs the network.
     """
 
     network: Autoencoder
@@ -58,6 +64,7 @@ class Codec:
     notes: tuple[str, ...] = ()
     speaks: Speech = "raw"
     rebuild: Callable[[torch.dtype], Autoencoder] | None = None
+    engine: Engine = field(default_factory=Engine)
 
     @torch.no_grad()
     def encode(self, picture: str | Path | Picture | Float[Tensor, "1 3 h w"], *, reading: Reading | None = None, seed: int = 0) -> Latent:
@@ -71,7 +78,7 @@ class Codec:
             picture = Picture(picture)
         reading = reading or "mode"
         padded, padding = pad_to_multiple(picture.image, self.space.latent_downscale)
-        outcome = self.run(lambda network, dtype: read_posterior(network, padded.to(self.device, dtype), reading))
+        outcome, run = self.run(lambda network, dtype: read_posterior(network, padded.to(self.device, dtype), reading))
         raw, *std = outcome.tensors
         if std:
             raw = raw + std[0] * draw_noise(tuple(raw.shape), build_generator(seed, "posterior"))
@@ -90,6 +97,7 @@ class Codec:
             dtype=name_dtype(outcome.dtype),
             reason=self.to_reason(outcome),
             notes=(*self.notes, *outcome.notes),
+            run=run,
         )
         check_latent(latent, f"what {self.source} made of {picture.source or 'the image'} in {latent.dtype}")
         return latent
@@ -130,6 +138,7 @@ class Codec:
         alpha = None if latent.alpha is None else latent.alpha.float() / 255
         record = {"space": latent.space, "reading": latent.reading, "seed": latent.seed, "forced": forced}
         record |= {"encoder": latent.encoder, "decoder": self.decoder_fingerprint, "dtype": decoded.dtype, "dtype_reason": decoded.reason}
+        record |= {"run": decoded.run}
         record |= {"notes": [*latent.notes, *decoded.notes], **read_versions()}
         metadata = {"eightfold": json.dumps(record)}
         return Picture(image, alpha, self.source, decoded.notes, metadata, warnings=warnings)
@@ -142,15 +151,38 @@ class Codec:
     def decode_one(self, raw: Float[Tensor, "1 c h w"]) -> Decoded:
         """One raw latent to its image. Raises LatentError for values that no dtype keeps finite."""
         latent = self.normalise(raw) if self.speaks == "latent" else raw
-        outcome = self.run(lambda network, dtype: (network.decode(latent.to(self.device, dtype)),))
+        outcome, run = self.run(lambda network, dtype: (network.decode(latent.to(self.device, dtype)),))
         dtype = name_dtype(outcome.dtype)
         if outcome.wrong:
             raise LatentError(f"{self.source} decoded to {outcome.wrong} values that are not finite, in {dtype}", hint=WIDEST)
         image, notes = outcome.tensors[0].clamp(-1, 1), (*self.notes, *outcome.notes)
-        return Decoded(image=image, dtype=dtype, reason=self.to_reason(outcome), notes=notes)
+        return Decoded(image=image, dtype=dtype, reason=self.to_reason(outcome), notes=notes, run=run)
 
-    def run(self, work: Work) -> Outcome:
-        return run_widening(work, self.dtype, self.network, self.rebuild)
+    def run(self, work: Work) -> tuple[Outcome, dict[str, object]]:
+        """What came of it, and how it was run."""
+        record: dict[str, object] = {}
+
+        def to_planned(network: Autoencoder) -> Autoencoder:
+            return Planned(network, self.engine, record) if isinstance(network, StagedAutoencoder) else network
+
+        def rebuild(dtype: torch.dtype) -> Autoencoder:
+            assert self.rebuild is not None
+            return to_planned(self.rebuild(dtype))
+
+        outcome = run_widening(work, self.dtype, to_planned(self.network), None if self.rebuild is None else rebuild)
+        return outcome, record
+
+    def plan(self, task: Task, width: int, height: int) -> Explanation | None:
+        """How a picture of this size would be encoded or decoded, in how much memory and time; None for a network without stages.
+
+        Raises RequestError where the engine's memory is too small for it.
+        """
+        if not isinstance(self.network, StagedAutoencoder):
+            return None
+        multiple, downscale = self.space.latent_downscale, self.space.downscale
+        height, width = (-(-side // multiple) * multiple for side in (height, width))
+        shape = (3, height, width) if task == "encode" else (self.space.channels, height // downscale, width // downscale)
+        return self.engine.explain(self.network, task, shape, self.device, self.dtype)
 
     def to_reason(self, outcome: Outcome) -> str:
         """Why it was computed where it was and in which dtype, down to the last rerun."""

@@ -43,7 +43,7 @@ class Latent:
     """`raw` is what the autoencoder's posterior gave, before any normalisation; `width` and `height` are the picture's, in pixels.
 
     `encoder` and `decoder` are fingerprints, empty where unknown; `seed` is that of a sampled reading; `alpha` the picture's own, 0 to 255.
-    `dtype` is the one it was computed in, `reason` says why, `notes` what was done otherwise than asked.
+    `dtype` is the one it was computed in, `reason` says why, `notes` what was done otherwise than asked, `run` by which kernels and how.
     """
 
     raw: Float[Tensor, "1 c h w"]
@@ -60,6 +60,7 @@ class Latent:
     dtype: str = ""
     reason: str = ""
     notes: tuple[str, ...] = ()
+    run: Mapping[str, object] = field(default_factory=dict)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the latent file; one named NAME.latent is laid out so that ComfyUI reads it too.
@@ -88,6 +89,7 @@ def to_metadata(latent: Latent) -> dict[str, str]:
     }
     texts |= {} if latent.seed is None else {"eightfold.seed": str(latent.seed)}
     texts |= {"eightfold.dtype": latent.dtype, "eightfold.reason": latent.reason} if latent.dtype else {}
+    texts |= {"eightfold.run": json.dumps(dict(latent.run))} if latent.run else {}
     return texts | ({"eightfold.notes": json.dumps(latent.notes)} if latent.notes else {})
 
 
@@ -170,6 +172,7 @@ def to_latent(path: str | Path, raw: Tensor, alpha: Tensor | None, metadata: Map
         dtype=metadata.get("eightfold.dtype", ""),
         reason=metadata.get("eightfold.reason", ""),
         notes=take("notes", to_notes) if "eightfold.notes" in metadata else (),
+        run=take("run", to_run) if "eightfold.run" in metadata else {},
     )
 
 
@@ -178,6 +181,13 @@ def to_notes(text: str) -> tuple[str, ...]:
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise ValueError(text)
     return tuple(notes)
+
+
+def to_run(text: str) -> dict[str, object]:
+    run = json.loads(text)
+    if not isinstance(run, dict):
+        raise ValueError(text)
+    return run
 
 
 def to_padding(text: str) -> Padding:

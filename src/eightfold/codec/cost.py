@@ -1,0 +1,81 @@
+"""What a pass takes: seconds and bytes, before it is run.
+
+Seconds are for comparing plans: rates of one processor core, scaled by how fast this one multiplies matrices.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from .graph import Attend, Convolve
+from .layers import CHUNK, QUERIES
+from .schedule import Frame
+
+REFERENCE = 100e9  # multiplications and additions a second of one core, float32, of the processor that the rates below are of
+DIRECT, LINEAR, ATTENTION = 75e9, 90e9, 60e9
+FAST, ENLARGING = 280e9, 470e9  # counted as a direct convolution would need them
+PACKING = 1.5e8  # transformed weights a second
+COPYING, DISK = 4e9, 1e9  # bytes a second
+CALL = 2e-4  # seconds that a layer takes to start
+HALO = 1.1  # tiles at the end of a strip are made twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Threads, and how much faster than the reference each is."""
+
+    threads: int
+    speed: float = 1.0
+
+
+@cache
+def measure_speed(threads: int) -> float:
+    """A few products of matrices, about 10 ms."""
+    matrix = torch.rand(768, 768)
+    best = min(time_product(matrix) for _ in range(4))
+    return 2 * 768**3 / best / (REFERENCE * threads)
+
+
+def time_product(matrix: torch.Tensor) -> float:
+    begin = time.perf_counter()
+    matrix @ matrix
+    return time.perf_counter() - begin
+
+
+def count_seconds(frame: Frame, number: int, is_fast: bool, machine: Machine) -> float:
+    """Of making a whole node once."""
+    node, size = frame.node(number), frame.sizes[number]
+    pixels, speed = size.height * size.width, machine.threads * machine.speed
+    if isinstance(node.layer, Convolve):
+        operations = 2.0 * pixels * node.layer.weight.numel()
+        rate = LINEAR if node.layer.kernel == 1 else DIRECT
+        if is_fast and node.layer.kernel == 3:
+            rate = ENLARGING if node.layer.enlarge else FAST
+        return CALL + operations / (rate * speed)
+    if isinstance(node.layer, Attend):
+        source = frame.sizes[node.inputs[1]]
+        return CALL + 4.0 * pixels * source.height * source.width * size.channels / (ATTENTION * speed)
+    return CALL + 3 * size.bytes / COPYING
+
+
+def count_operations(frame: Frame) -> float:
+    """Multiplications and additions of all convolutions, made directly."""
+    pairs = zip(frame.graph.nodes, frame.sizes, strict=True)
+    return sum(2.0 * size.height * size.width * node.layer.weight.numel() for node, size in pairs if isinstance(node.layer, Convolve))
+
+
+def count_extra(frame: Frame, number: int, is_fast: bool, rows: int) -> int:
+    """Bytes that torch takes for a moment while it makes `rows` of a node."""
+    node, size = frame.node(number), frame.sizes[number]
+    made = rows * size.row_bytes
+    if isinstance(node.layer, Attend):
+        return min(QUERIES, rows * size.width) * size.channels * size.dtype.itemsize * 2
+    if is_fast:
+        return 0
+    source = frame.sizes[node.inputs[0]]
+    read = source.row_bytes * rows * source.height // size.height
+    return 3 * min(CHUNK, max(made, read))

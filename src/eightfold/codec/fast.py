@@ -1,0 +1,139 @@
+"""The convolutions of a graph by the kernels that need fewer operations; layers that they do not fit are torch's.
+
+Importing this loads numba: see `nn.kernels.ready`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nn.kernels import layers as kernels
+from ..nn.kernels.before import Before as Prepared
+from ..nn.kernels.moments import Moments, add_moments
+from ..nn.kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
+from ..nn.kernels.plane import Plane
+from ..nn.kernels.pool import Pool
+from .graph import SIDE, Before, Convolve
+from .kernels import Kernels
+from .layers import Rows, to_table
+from .storage import Size
+
+FEWEST = 1024  # pixels of a result below which the weights of a layer take longer to read than its products
+NARROWEST = 32  # channels of a 1x1 convolution
+PADDED = 64  # rows at once of a layer that makes more channels than are wanted
+PACKING = 1.5e8  # transformed weights a second of one thread
+
+
+class FastKernels(Kernels):
+    """`lanes` are float32 numbers of a vector; what is prepared for a layer is kept for the next run where the plan allows it."""
+
+    def __init__(self, lanes: int, threads: int) -> None:
+        self.lanes = lanes
+        self.name = f"Winograd F(4x4, 3x3), vectors of {lanes}"
+        self.pool = Pool(threads)
+        self.packed: dict[Convolve, Packed] = {}
+
+    @property
+    def threads(self) -> int:
+        return len(self.pool.scratches)
+
+    def is_fast(self, layer: Convolve, size: Size) -> bool:
+        lanes = choose_lanes(layer.weight.shape[1], layer.outputs, self.lanes)
+        if not lanes or layer.stride != 1 or layer.kernel not in (1, 3) or size.height * size.width < FEWEST:
+            return False
+        if layer.kernel == 1:
+            return min(layer.weight.shape[:2]) >= NARROWEST and self.count_stored(layer) == layer.outputs
+        return not (layer.enlarge and layer.edge != "zeros")
+
+    def count_stored(self, layer: Convolve) -> int:
+        wide = 2 * self.choose_lanes(layer)
+        return -(-layer.outputs // wide) * wide
+
+    def choose_lanes(self, layer: Convolve) -> int:
+        return choose_lanes(layer.weight.shape[1], layer.outputs, self.lanes)
+
+    def count_weights(self, layer: Convolve) -> int:
+        outputs, channels, kernel, _ = layer.weight.shape
+        return 4 * count_numbers(channels, outputs, self.choose_lanes(layer), kernel=kernel, enlarge=layer.enlarge)
+
+    def count_packing(self, layer: Convolve) -> float:
+        return self.count_weights(layer) / 4 / (PACKING * self.threads)
+
+    def count_held(self) -> int:
+        """Bytes of prepared weights and of buffers that are left from earlier runs, and will be used again."""
+        buffers = (buffer for scratch in self.pool.scratches for buffer in scratch.buffers.values())
+        return sum(one.weights.nbytes for one in self.packed.values()) + sum(buffer.nbytes for buffer in buffers)
+
+    def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
+        channels, stored, step = layer.weight.shape[1], self.count_stored(layer), 2 if layer.enlarge else 1
+        points = 1 if layer.kernel == 1 else 5 if layer.enlarge else 6
+        width = size.width // step
+        tiles = (rows // (2 * SIDE) + 1, width // SIDE + 1) if layer.enlarge else (-(-rows // SIDE), -(-width // SIDE))
+        padded = 0 if stored == layer.outputs else min(PADDED, rows) * size.width * stored
+        return 4 * (self.threads * kernels.count_scratch(channels, stored, points, tiles, self.threads) + padded)
+
+    def convolve(self, layer: Convolve, source: Rows, target: Rows, moments: Moments | None, residual: Rows | None) -> Moments | None:
+        size = Size(height=target.height, width=target.pixels.shape[1], channels=layer.outputs, dtype=target.pixels.dtype)
+        if not self.is_fast(layer, size):
+            return super().convolve(layer, source, target, moments, residual)
+        packed = self.prepare(layer)
+        before = to_prepared(layer.before, moments)
+        if layer.kernel == 1:
+            added = None if residual is None else to_plane(residual, target)
+            to = to_plane(target)
+            kernels.apply_linear(packed, to_plane(source, target), to, before=before, residual=added, pool=self.pool)
+            return to.moments
+        if packed.stored != layer.outputs:
+            return self.convolve_padded(packed, layer, source, target, before, residual)
+        to = to_plane(target)
+        added = None if residual is None else to_plane(residual, target)
+        kernels.convolve(packed, to_plane(source), to, before=before, residual=added, edge=layer.edge, pool=self.pool)
+        return to.moments
+
+    def convolve_padded(
+        self, packed: Packed, layer: Convolve, source: Rows, target: Rows, before: Prepared, residual: Rows | None
+    ) -> Moments:
+        """A layer whose channels are no whole vectors: made with more, in a buffer, and copied."""
+        found = []
+        for low in range(target.first, target.end, PADDED):
+            high = min(low + PADDED, target.end)
+            wide = torch.empty(high - low, target.pixels.shape[1], packed.stored)
+            plane = to_plane(Rows(pixels=wide, height=target.height, first=low))
+            kernels.convolve(packed, to_plane(source), plane, before=before, edge=layer.edge, pool=self.pool)
+            made = wide[..., : layer.outputs]
+            target.take(low, high).copy_(made if residual is None else made + residual.take(low, high))
+            assert plane.moments is not None
+            found.append(cut_channels(plane.moments, layer.outputs))
+        return add_moments(*found)
+
+    def prepare(self, layer: Convolve) -> Packed:
+        if layer not in self.packed:
+            weight, bias = to_array(layer.weight), None if layer.bias is None else to_array(layer.bias)
+            self.packed[layer] = pack_weights(weight, bias, lanes=self.choose_lanes(layer), pool=self.pool, enlarge=layer.enlarge)
+        return self.packed[layer]
+
+    def end_pass(self, keep: bool) -> None:
+        if not keep:
+            self.packed.clear()
+
+
+def to_array(weight: Tensor) -> np.ndarray:
+    return weight.detach().float().contiguous().numpy()
+
+
+def to_plane(rows: Rows, like: Rows | None = None) -> Plane:
+    """The same rows for a kernel; only those that `like` holds too."""
+    if like is not None:
+        rows = Rows(pixels=rows.take(like.first, like.end), height=rows.height, first=like.first)
+    return Plane(pixels=rows.pixels.numpy(), height=rows.height, first_row=rows.first)
+
+
+def to_prepared(before: Before, moments: Moments | None) -> Prepared:
+    gamma = None if before.channel is None else before.channel.gamma.detach().flatten().numpy()
+    return Prepared(affine=to_table(before, moments), gamma=gamma, silu=before.silu, relu=before.relu)
+
+
+def cut_channels(moments: Moments, channels: int) -> Moments:
+    return Moments(count=moments.count, mean=moments.mean[:channels], squares=moments.squares[:channels])

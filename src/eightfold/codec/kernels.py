@@ -1,0 +1,38 @@
+"""What makes the convolutions of a graph: torch. `fast.FastKernels` makes most of them with fewer operations."""
+
+from __future__ import annotations
+
+from ..nn.kernels.moments import Moments
+from .graph import Convolve
+from .layers import Rows, convolve, to_table
+from .storage import Size
+
+
+class Kernels:
+    """What makes convolutions: here torch. `fast.FastKernels` makes some of them with fewer operations."""
+
+    name = "torch"
+
+    def is_fast(self, layer: Convolve, size: Size) -> bool:
+        """Whether a layer whose result has this size is not run by torch."""
+        return False
+
+    def count_weights(self, layer: Convolve) -> int:
+        """Bytes of a fast layer's prepared weights."""
+        return 0
+
+    def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
+        """Bytes that all threads together work in, to make so many rows of a fast layer's result of this size."""
+        return 0
+
+    def count_packing(self, layer: Convolve) -> float:
+        """Seconds that preparing a fast layer's weights takes."""
+        return 0.0
+
+    def convolve(self, layer: Convolve, source: Rows, target: Rows, moments: Moments | None, residual: Rows | None) -> Moments | None:
+        """Write the rows that `target` holds; the moments of these, if they were no extra work. `moments` are those of the whole source."""
+        convolve(layer, source, target, table=to_table(layer.before, moments), residual=residual)
+        return None
+
+    def end_pass(self, keep: bool) -> None:
+        """Called between passes: `keep` what was prepared for later ones."""

@@ -1,0 +1,148 @@
+"""Where the rows of a feature map are kept: in memory that goes back to the system row by row, in a file, in a window that moves down."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..core.errors import OutputError
+
+PAGE = mmap.PAGESIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of one feature map."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: torch.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.channels * self.dtype.itemsize
+
+    @property
+    def bytes(self) -> int:
+        return self.height * self.row_bytes
+
+
+def allocate(size: Size, device: torch.device) -> tuple[Tensor, mmap.mmap | None]:
+    """An empty tensor [height, width, channels] and, on a CPU, the mapping under it, which goes back to the system when both are gone.
+
+    A mapping of its own rather than malloc's: what malloc keeps for later would count as ours.
+    """
+    shape = (size.height, size.width, size.channels)
+    if device.type != "cpu" or size.bytes == 0:
+        return torch.empty(shape, dtype=size.dtype, device=device), None
+    memory = mmap.mmap(-1, size.bytes)
+    if hasattr(mmap, "MADV_HUGEPAGE") and size.bytes >= 1 << 22:
+        memory.madvise(mmap.MADV_HUGEPAGE)  # a page fault for 2 MB rather than for 4 kB
+    return torch.frombuffer(memory, dtype=size.dtype).view(shape), memory
+
+
+class Memory:
+    """A whole feature map in memory."""
+
+    def __init__(self, size: Size, device: torch.device) -> None:
+        self.size = size
+        self.rows, self.mapping = allocate(size, device)
+        self.released = 0
+
+    def release(self, upto: int) -> None:
+        """Give back the rows above `upto`, which nobody will read again."""
+        end = upto * self.size.row_bytes // PAGE * PAGE
+        if self.mapping is not None and end > self.released and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED, self.released, end - self.released)
+            self.released = end
+
+
+class Spill:
+    """A whole feature map in a temporary file without a name: it is gone when this process ends, however it ends.
+
+    Rows are read and written rather than mapped, since the pages of a mapped file would count as memory of ours.
+    """
+
+    def __init__(self, size: Size, folder: Path) -> None:
+        self.size = size
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self.file.fileno(), 0, size.bytes)  # a full disk is found before the work, not after it
+        except OSError as error:
+            raise self.to_error(error, folder) from error
+        self.folder = folder
+
+    def to_error(self, error: OSError, folder: Path) -> OutputError:
+        what = f"cannot keep {self.size.bytes / 1e9:.2f} GB in a temporary file in {folder}: {error.strerror or error}"
+        return OutputError(what, hint="make room there, name another folder with EIGHTFOLD_CACHE, or give more --memory")
+
+    def write(self, rows: Tensor, begin: int) -> None:
+        data, at = to_bytes(rows), begin * self.size.row_bytes
+        try:
+            while data:
+                count = os.pwrite(self.file.fileno(), data, at)
+                data, at = data[count:], at + count
+        except OSError as error:
+            raise self.to_error(error, self.folder) from error
+
+    def read(self, into: Tensor, begin: int) -> None:
+        data, at = to_bytes(into), begin * self.size.row_bytes
+        while data:
+            count = os.preadv(self.file.fileno(), [data], at)
+            if count == 0:
+                raise OutputError(f"a temporary file in {self.folder} was cut off", hint="make room there, or give more --memory")
+            data, at = data[count:], at + count
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def to_bytes(rows: Tensor) -> memoryview:
+    """The bytes of contiguous rows on the CPU; no copy."""
+    return rows.view(torch.uint8).numpy().reshape(-1).data
+
+
+@dataclass(kw_only=True)
+class Window:
+    """Some rows of a feature map, moving down: `buffer` holds those from `low` up to `high`."""
+
+    size: Size
+    capacity: int
+    device: torch.device
+    low: int = 0
+    high: int = 0
+    buffer: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = Size(height=self.capacity, width=self.size.width, channels=self.size.channels, dtype=self.size.dtype)
+        self.buffer, _ = allocate(rows, self.device)
+
+    @property
+    def rows(self) -> Tensor:
+        return self.buffer[: self.high - self.low]
+
+    def advance(self, keep: int, end: int) -> Tensor:
+        """Drop the rows above `keep` and make room up to row `end`; the new rows, to be written."""
+        keep = max(self.low, min(keep, self.high))
+        if keep > self.low:
+            move_up(self.buffer, keep - self.low, self.high - keep)
+            self.low = keep
+        fresh = self.buffer[self.high - self.low : end - self.low]
+        self.high = end
+        return fresh
+
+
+def move_up(buffer: Tensor, distance: int, count: int) -> None:
+    """Rows from `distance` on to the front, in steps that do not overlap."""
+    for begin in range(0, count, distance):
+        rows = min(distance, count - begin)
+        buffer[begin : begin + rows].copy_(buffer[begin + distance : begin + distance + rows])
