@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from eightfold.checkpoints.known import to_folder
 from eightfold.nn.kernels import ready
+from eightfold.nn.kernels.before import Before
 from eightfold.nn.kernels.moments import measure_moments, to_affine
 from eightfold.nn.kernels.plane import build_plane, from_plane, to_planes
 from eightfold.nn.kernels.pool import Pool
@@ -129,8 +130,8 @@ def build_ours(case: Case, lanes: int, pool: Pool) -> tuple[Callable[[], Tensor]
     residual = None if case.added is None else to_planes(case.added)[0]
 
     def run() -> Tensor:
-        affine = None if layer.enlarge else to_affine(moments, GROUPS, ones, 0 * ones, EPS)
-        return from_plane(convolve(packed, source, target, affine=affine, residual=residual, pool=pool), layer.outputs)
+        before = None if layer.enlarge else Before(affine=to_affine(moments, GROUPS, ones, 0 * ones, EPS), silu=True)
+        return from_plane(convolve(packed, source, target, before=before, residual=residual, pool=pool), layer.outputs)
 
     return run, seconds
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+from eightfold.nn.kernels.before import Before
 from eightfold.nn.kernels.check import find_difference
 from eightfold.nn.kernels.direct import activate_directly, convolve_directly
 from eightfold.nn.kernels.layers import apply_linear, choose_block, convolve
@@ -55,7 +56,7 @@ def normalise(plane):
 
 def follow(norm, plane):
     """A normalisation of a network, from the moments that a plane came with."""
-    return to_affine(plane.moments, norm.num_groups, norm.weight.numpy(), norm.bias.numpy(), norm.eps)
+    return Before(affine=to_affine(plane.moments, norm.num_groups, norm.weight.numpy(), norm.bias.numpy(), norm.eps), silu=True)
 
 
 def check(ours, exact, outputs):
@@ -79,10 +80,10 @@ def check_moments(found, pixels):
 def test_a_convolution(case, pool):
     lanes, x, weight, bias, normalised = case
     plane = to_planes(x)[0]
-    affine = normalise(plane) if normalised else None
+    before = Before(affine=normalise(plane), silu=True) if normalised else None
     packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool)
-    exact = convolve_directly(weight.double(), bias.double(), plane, affine=affine)
-    check(convolve(packed, plane, affine=affine, pool=pool), exact, len(weight))
+    exact = convolve_directly(weight.double(), bias.double(), plane, before=before)
+    check(convolve(packed, plane, before=before, pool=pool), exact, len(weight))
 
 
 @settings(max_examples=40)
@@ -112,11 +113,11 @@ def test_an_enlarging_convolution(case, pool):
 def test_a_linear_map_of_every_pixel(case, silu, pool):
     lanes, x, weight, bias, normalised = case
     plane, point = to_planes(x)[0], weight[:, :, 1:2, 1:2].contiguous()
-    affine = normalise(plane) if normalised else None
+    first = Before(affine=normalise(plane) if normalised else None, silu=silu)
     packed = pack_weights(point.numpy(), bias.numpy(), lanes=lanes, pool=pool)
-    before = replace(plane, pixels=activate_directly(from_plane(plane).double(), affine, silu)[0].permute(1, 2, 0).numpy())
+    before = replace(plane, pixels=activate_directly(from_plane(plane).double(), first)[0].permute(1, 2, 0).numpy())
     exact = convolve_directly(point.double(), bias.double(), before)
-    ours = apply_linear(packed, plane, affine=affine, activate=silu, pool=pool)
+    ours = apply_linear(packed, plane, before=first, pool=pool)
     assert np.abs(ours.pixels[..., : len(weight)] - exact.pixels).max() <= ALLOWED * max(1, np.abs(exact.pixels).max())
 
 
@@ -128,7 +129,7 @@ def test_silu_is_that_of_float64(lanes, pool):
     plane = Plane(pixels=x, height=1)
     plain = np.concatenate([np.zeros(64), np.ones(64), np.zeros(64)]).astype(np.float32)
     unit = pack_weights(np.eye(64, dtype=np.float32)[:, :, None, None], None, lanes=lanes, pool=pool)
-    ours = apply_linear(unit, plane, affine=plain, activate=True, pool=pool).pixels
+    ours = apply_linear(unit, plane, before=Before(affine=plain, silu=True), pool=pool).pixels
     exact = torch.nn.functional.silu(torch.from_numpy(x).double()).numpy()
     np.testing.assert_allclose(ours, exact, rtol=4e-7, atol=1e-35)
 
@@ -137,7 +138,7 @@ def test_what_is_not_a_number_stays_visible(pool):
     x = torch.randn(1, 16, 12, 12)
     x[0, 3, 5, 5] = torch.nan
     packed = pack_weights(np.ones((16, 16, 3, 3)), None, lanes=8, pool=pool)
-    ours = convolve(packed, to_planes(x)[0], affine=np.repeat(np.float32([0, 1, 0]), 16), pool=pool)
+    ours = convolve(packed, to_planes(x)[0], before=Before(silu=True), pool=pool)
     assert np.isnan(ours.pixels[4:7, 4:7]).all()
     assert np.isnan(ours.moments.mean).all()
 
@@ -181,8 +182,7 @@ def test_with_the_same_number_of_threads_moments_are_the_same_bit_for_bit(pool):
 
 
 def test_small_planes_are_cut_finer_for_many_threads():
-    packed = pack_weights(np.zeros((32, 32, 3, 3)), None, lanes=8, pool=Pool(1))
-    assert [choose_block(packed, (16, 16), threads)[0] for threads in (1, 2, 4, 64)] == [(8, 16), (8, 8), (4, 8), (4, 4)]
+    assert [choose_block(32, 6, (16, 16), threads)[0] for threads in (1, 2, 4, 64)] == [(8, 16), (8, 8), (4, 8), (4, 4)]
 
 
 def test_weights_go_into_a_buffer_that_is_large_enough(pool):
@@ -237,10 +237,10 @@ def test_a_residual_block_whose_norms_follow_from_what_was_written(outputs, pool
         first, second, shortcut = (
             (one.weight.numpy(), one.bias.numpy()) for one in (block.conv1, block.conv2, block.conv_shortcut or block.conv1)
         )
-        hidden = convolve(pack(*first), plane, affine=follow(block.norm1, plane), pool=pool)
+        hidden = convolve(pack(*first), plane, before=follow(block.norm1, plane), pool=pool)
         if block.conv_shortcut is not None:
             plane = apply_linear(pack(*shortcut), plane, pool=pool)
-        plane = convolve(pack(*second), hidden, plane, affine=follow(block.norm2, hidden), residual=plane, pool=pool)
+        plane = convolve(pack(*second), hidden, plane, before=follow(block.norm2, hidden), residual=plane, pool=pool)
     assert (from_plane(plane) - exact).abs().max() < ALLOWED * exact.abs().max()
     check_moments(plane.moments, plane.pixels)
 

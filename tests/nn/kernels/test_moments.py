@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from eightfold.nn.kernels.before import Before
 from eightfold.nn.kernels.direct import activate_directly
 from eightfold.nn.kernels.moments import add_moments, measure_moments, to_affine
 from eightfold.nn.kernels.plane import from_plane, from_planes, to_planes
@@ -46,7 +47,7 @@ def test_the_normalisation_is_torchs_in_float64_even_far_from_zero(seed, groups,
     affine = to_affine(measure_moments(plane.pixels), groups, weight.numpy(), bias.numpy(), 1e-6)
     exact = F.group_norm(x.double(), groups, weight.double(), bias.double(), 1e-6)
     assert affine.dtype == np.float32
-    assert torch.allclose(activate_directly(x, affine, silu).double(), F.silu(exact) if silu else exact, atol=3e-6, rtol=3e-6)
+    assert torch.allclose(activate_directly(x, Before(affine=affine, silu=silu)).double(), F.silu(exact) if silu else exact, atol=3e-6, rtol=3e-6)
 
 
 def test_planes_there_and_back():

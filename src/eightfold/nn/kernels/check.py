@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from .before import Before
 from .direct import convolve_directly
 from .layers import apply_linear, convolve
 from .moments import measure_moments, to_affine
@@ -40,9 +41,13 @@ def run_cases(lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
     source = to_planes(torch.randn(1, channels, 10, 7, generator=generator) + 3)[0]
     weight = torch.randn(outputs, channels, 3, 3, generator=generator)
     bias = torch.randn(outputs, generator=generator)
-    affine = to_affine(measure_moments(source.pixels), 2, np.ones(channels), np.zeros(channels), 1e-6)
+    random = np.random.default_rng(0)
+    normed = Before(affine=to_affine(measure_moments(source.pixels), 2, np.ones(channels), np.zeros(channels), 1e-6), silu=True)
+    scaled = Before(gamma=random.uniform(0.5, 2, channels).astype(np.float32), relu=True)
     packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool)
-    yield "a convolution", convolve(packed, source, affine=affine, pool=pool), convolve_directly(weight, bias, source, affine=affine)
+    for before, edge in ((normed, "zeros"), (scaled, "repeat"), (Before(relu=True), "zeros")):
+        theirs = convolve_directly(weight, bias, source, before=before, edge=edge)
+        yield "a convolution" if edge == "zeros" else "a convolution with a repeated edge", convolve(packed, source, before=before, edge=edge, pool=pool), theirs
     added = build_plane(10, 7, outputs)
     added.pixels[:] = 1
     theirs = convolve_directly(weight, bias, source, residual=added)
@@ -51,5 +56,8 @@ def run_cases(lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
     yield "an enlarging convolution", convolve(enlarged, source, pool=pool), convolve_directly(weight, bias, source, enlarge=True)
     point = weight[:, :, :1, :1].contiguous()
     small = pack_weights(point.numpy(), bias.numpy(), lanes=lanes, pool=pool)
-    theirs = convolve_directly(point, bias, source, affine=affine)
-    yield "a 1x1 convolution", apply_linear(small, source, affine=affine, activate=True, pool=pool), theirs
+    theirs = convolve_directly(point, bias, source, before=normed)
+    yield "a 1x1 convolution", apply_linear(small, source, before=normed, pool=pool), theirs
+    added = to_planes(torch.randn(1, outputs, 10, 7, generator=generator))[0]
+    theirs = convolve_directly(point, bias, source, before=scaled, residual=added)
+    yield "a residual 1x1 convolution", apply_linear(small, source, added, before=scaled, residual=added, pool=pool), theirs

@@ -7,57 +7,86 @@ Importing this loads numba. Nothing is compiled before the first call; `ready.py
 
 from __future__ import annotations
 
+import math
 from typing import no_type_check
 
 import numpy as np
 from numba import njit
 
-from .finish import finish_edge, finish_whole
+from .before import CHANNEL, PLAIN, SMALLEST
+from .finish import finish_edge, finish_pixel, finish_whole
 from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, SIDE
-from .steps import ROWS, clear, copy, multiply, normalise, normalise_silu, transform
-
-PLAIN, NORM, NORM_SILU = 0, 1, 2  # what is done to an input before it is convolved
+from .moments import PARTS
+from .steps import ROWS, add_squares, clear, copy, multiply, normalise, transform
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def fill_window(x, affine, mode, window, channels, source, block, kind):
-    """The pixels under a block's tiles, activated; zeros outside of the image. channels = (first, how many);
-    window[row][column][channel].
-    """
-    lanes, reach = len(kind[0]), len(kind[1]) - SIDE
-    begin, depth = channels
-    at = 0
+def to_factor(x, at, channels):
+    """What a pixel is multiplied with so that its root mean square over the channels is 1."""
+    length = np.float32(math.sqrt(add_squares(x, at, channels)))
+    return np.float32(math.sqrt(channels)) / (np.float32(SMALLEST) if length < SMALLEST else length)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def fill_factors(x, window, at, source, block, points):
+    """The factors of the pixels under a block's tiles, into the `window` from `at` on, row by row. Outside of the image none is
+    needed, and none is there."""
+    reach = points - SIDE
     for row in range(block.row * SIDE - 1, (block.row + block.rows) * SIDE - 1 + reach):
         for column in range(block.column * SIDE - 1, (block.column + block.columns) * SIDE - 1 + reach):
-            if 0 <= row < source.height and 0 <= column < source.width:
-                pixel = ((row - source.first_row) * source.width + column) * source.channels + begin
+            y, x_at = min(max(row, 0), source.height - 1), min(max(column, 0), source.width - 1)
+            if source.repeat or (y == row and x_at == column):
+                window[at] = to_factor(x, ((y - source.first_row) * source.width + x_at) * source.channels, source.channels)
+            at += 1
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def fill_window(x, table, steps, window, channels, source, block, kind):
+    """The pixels under a block's tiles, activated; around the image zeros or its edge. channels = (first, how many, where in `window`
+    the factors of the pixels are); window[row][column][channel].
+    """
+    lanes, reach = len(kind[0]), len(kind[1]) - SIDE
+    begin, depth, factor = channels
+    at = 0
+    for row in range(block.row * SIDE - 1, (block.row + block.rows) * SIDE - 1 + reach):
+        y = min(max(row, 0), source.height - 1)
+        for column in range(block.column * SIDE - 1, (block.column + block.columns) * SIDE - 1 + reach):
+            x_at = min(max(column, 0), source.width - 1)
+            if source.repeat or (y == row and x_at == column):
+                pixel = ((y - source.first_row) * source.width + x_at) * source.channels + begin
                 for channel in range(0, depth, lanes):
-                    place = (begin + channel, source.channels)
-                    if mode == NORM_SILU:
-                        normalise_silu(x, pixel + channel, affine, place, window, at + channel, kind)
-                    elif mode == NORM:
-                        normalise(x, pixel + channel, affine, place, window, at + channel, kind)
-                    else:
+                    if steps[0] == PLAIN:
                         copy(x, pixel + channel, window, at + channel, kind)
+                    else:
+                        place = (steps[0], steps[1], begin + channel, source.channels, window[factor])
+                        normalise(x, pixel + channel, table, place, window, at + channel, kind)
             else:
                 for channel in range(0, depth, lanes):
                     clear(window, at + channel, kind)
             at += depth
+            factor += 1
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def transform_input(x, affine, mode, target, scratch, source, block, kind):
-    """The transform of a block: target[point][tile][channel], points POINT_PADDING further apart than they need to be."""
+def transform_input(x, table, steps, target, scratch, source, block, kind):
+    """The transform of a block: target[point][tile][channel], points POINT_PADDING further apart than they need to be.
+
+    `scratch` takes a window of CHUNK channels, behind it a row of its tiles transformed along the columns, and behind that
+    come the factors of `fill_factors`, where channel norm asks for them.
+    """
     lanes, points = len(kind[0]), len(kind[1])
     across = block.columns * SIDE + points - SIDE
     down = block.rows * SIDE + points - SIDE
     step = block.rows * block.columns * source.channels + POINT_PADDING
+    factors = (down + points) * across * CHUNK
     for begin in range(0, source.channels, CHUNK):
         depth = min(CHUNK, source.channels - begin)
-        strip = down * across * depth  # behind the window: one row of tiles, transformed along the columns
-        fill_window(x, affine, mode, scratch, (begin, depth), source, block, kind)
+        strip = down * across * depth
+        fill_window(x, table, steps, scratch, (begin, depth, factors), source, block, kind)
         for row in range(block.rows):
             line = row * SIDE * across * depth
             for offset in range(0, across * depth, lanes):
@@ -100,14 +129,33 @@ def to_edges(tile, low, high, step, phase):
 
 @njit(nogil=True, cache=True)
 @no_type_check
+def write_sums(partial, sums, seen, place):
+    """From partial sums to count, mean, sum of squared distances from the mean, and a bound of these distances.
+
+    place = (first channel, how many, channels in all).
+    """
+    begin, columns, channels = place
+    for one in range(columns):
+        for part in range(PARTS):
+            sums[part * channels + begin + one] = 0.0
+        if seen:
+            apart = float(partial[columns + one]) / seen
+            sums[begin + one] = seen
+            sums[channels + begin + one] = float(partial[one]) + apart
+            sums[2 * channels + begin + one] = max(0.0, float(partial[2 * columns + one]) - seen * apart * apart)
+            sums[3 * channels + begin + one] = float(partial[3 * columns + one]) + abs(apart)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
 def transform_output(products, bias, residual, result, sums, target, block, kind):
     """The pixels of a block from its products[point][tile][column].
 
-    `sums` takes three rows of a number a channel: count, mean, and sum of squared distances from the mean, of the pixels written.
+    `sums` takes PARTS rows of a number a channel, as `write_sums` has them, of the pixels written.
     """
     lanes = len(kind[0])
     step = block.rows * block.columns * target.columns + PRODUCT_PADDING
-    partial = np.empty(3 * target.columns, np.float32)
+    partial = np.empty(PARTS * target.columns, np.float32)
     seen = 0
     for row in range(block.row, block.row + block.rows):
         top, bottom = to_edges(row, target.low, target.high, target.step, target.row_phase)
@@ -131,27 +179,35 @@ def transform_output(products, bias, residual, result, sums, target, block, kind
                 else:
                     finish_edge(products, bias, residual, result, partial, place, kind)
             seen += number
-    for one in range(target.columns):
-        channel = target.channel + one
-        sums[channel] = seen
-        sums[target.channels + channel] = 0.0
-        sums[2 * target.channels + channel] = 0.0
-        if seen:
-            apart = float(partial[target.columns + one]) / seen
-            sums[target.channels + channel] = float(partial[one]) + apart
-            sums[2 * target.channels + channel] = max(0.0, float(partial[2 * target.columns + one]) - seen * apart * apart)
+    write_sums(partial, sums, seen, (target.channel, target.columns, target.channels))
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def activate(x, at, affine, mode, target, sizes, kind):
-    """`sizes` = (pixels, channels) from `at` on, normalised, into `target`."""
+def activate(x, at, table, steps, target, sizes, kind):
+    """`sizes` = (pixels, channels) from `at` on, normalised and activated, into `target`."""
     pixels, channels = sizes
     lanes = len(kind[0])
+    factor = np.float32(1)
     for pixel in range(pixels):
+        if steps[0] == CHANNEL:
+            factor = to_factor(x, at + pixel * channels, channels)
         for channel in range(0, channels, lanes):
             offset = pixel * channels + channel
-            if mode == NORM_SILU:
-                normalise_silu(x, at + offset, affine, (channel, channels), target, offset, kind)
-            else:
-                normalise(x, at + offset, affine, (channel, channels), target, offset, kind)
+            normalise(x, at + offset, table, (steps[0], steps[1], channel, channels, factor), target, offset, kind)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def finish_pixels(x, residual, result, sums, place, kind):
+    """result = x + residual (or nothing written without one), and the sums of what is there then; place = (at in x, at in the others,
+    pixels, channels).
+    """
+    at, to, pixels, channels = place
+    partial = np.empty(PARTS * channels, np.float32)
+    for pixel in range(pixels):
+        first = 1 if pixel == 0 else 0
+        for channel in range(0, channels, len(kind[0])):
+            offset = pixel * channels + channel
+            finish_pixel(x, residual, result, partial, (at + offset, to + offset, channel, channels, first), kind)
+    write_sums(partial, sums, pixels, (0, channels, channels))

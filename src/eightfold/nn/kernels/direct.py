@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from .before import SMALLEST, Before
+from .geometry import Edge, check_edge
 from .moments import measure_moments
 from .plane import Plane, from_plane
 
 
-def activate_directly(x: Float[Tensor, "1 c h w"], affine: np.ndarray | None, with_silu: bool = True) -> Float[Tensor, "1 c h w"]:
-    """(x - centre) * scale + offset, then SiLU."""
-    if affine is None:
+def activate_directly(x: Float[Tensor, "1 c h w"], before: Before | None) -> Float[Tensor, "1 c h w"]:
+    """What comes before a layer, in the dtype of `x`, which stays as it is."""
+    if before is None:
         return x
-    centre, scale, offset = torch.from_numpy(affine).to(x.dtype).view(3, 1, -1, 1, 1)
-    normal = torch.addcmul(offset, x - centre, scale)
-    return F.silu(normal, inplace=True) if with_silu else normal
+    if before.affine is not None:
+        centre, scale, offset = torch.from_numpy(before.affine).to(x.dtype).view(3, 1, -1, 1, 1)
+        x = torch.addcmul(offset, x - centre, scale)
+    if before.gamma is not None:
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        x = x * (x.shape[1] ** 0.5 / length.clamp_min(SMALLEST)) * torch.from_numpy(before.gamma).to(x.dtype).view(1, -1, 1, 1)
+    own = before.affine is not None or before.gamma is not None
+    return F.silu(x, inplace=own) if before.silu else F.relu(x, inplace=own) if before.relu else x
 
 
 @torch.no_grad()
@@ -27,21 +33,27 @@ def convolve_directly(
     bias: Float[Tensor, "o"] | None,
     source: Plane,
     *,
-    affine: np.ndarray | None = None,
+    before: Before | None = None,
     residual: Plane | None = None,
     enlarge: bool = False,
     stride: int = 1,
+    edge: Edge = "zeros",
 ) -> Plane:
     """A convolution of a whole plane in the dtype of `weight` (the result is float32).
 
-    `enlarge` repeats every pixel twice each way first. With stride 1 a border of zeros keeps the size; with stride 2 zeros go to the right
-    and the bottom only, as autoencoders have it.
+    `enlarge` repeats every pixel twice each way first. With stride 1 a border of zeros (or with `edge` "repeat" of the pixels at the edge)
+    keeps the size; with stride 2 zeros go to the right and the bottom only, as autoencoders have it. Raises ValueError for a repeated edge
+    with either of the two.
     """
-    x = activate_directly(from_plane(source).to(weight.dtype), affine)
+    check_edge(edge, plain=stride == 1 and not enlarge)
+    x = activate_directly(from_plane(source).to(weight.dtype), before)
     if enlarge:
         x = F.interpolate(x, scale_factor=2, mode="nearest")
-    padded = F.pad(x, (0, 1, 0, 1)) if stride == 2 else x
-    y = F.conv2d(padded, weight, bias, stride=stride, padding=0 if stride == 2 else weight.shape[-1] // 2)
+    beside = weight.shape[-1] // 2
+    if stride == 2 or edge == "repeat":
+        x = F.pad(x, (0, 1, 0, 1)) if stride == 2 else F.pad(x, (beside,) * 4, mode="replicate")
+        beside = 0
+    y = F.conv2d(x, weight, bias, stride=stride, padding=beside)
     if residual is not None:
         y = y + from_plane(residual, y.shape[1])
     pixels = y[0].permute(1, 2, 0).to(torch.float32).contiguous().numpy()

@@ -77,6 +77,22 @@ class Emitter:
         """a * b + c, in one operation where the CPU has it."""
         return self.call("llvm.fmuladd", a, b, c)
 
+    def join(self, *ways: tuple[Any, Any]) -> Any:
+        """A vector after branches have met: (value, the block it comes from) of each."""
+        joined = self.builder.phi(self.vector)
+        for value, block in ways:
+            joined.add_incoming(value, block)
+        return joined
+
+    def cut(self, value: Any, begin: int, size: int) -> Any:
+        """Some neighbouring numbers of a vector, as a shorter one."""
+        places = ir.Constant(ir.VectorType(ir.IntType(32), size), [*range(begin, begin + size)])
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), places)
+
+    def greater(self, a: Any, b: Any) -> Any:
+        """The greater of two, `b` where either is not a number: one instruction, unlike LLVM's maxnum."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
     def sum(self, values: Sequence[Any]) -> Any:
         """As a tree: shorter chains, and a smaller rounding error than one after the other."""
         values = list(values)

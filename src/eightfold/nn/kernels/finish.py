@@ -7,10 +7,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, no_type_check
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .emitter import Emitter
+from .emitter import FLOAT, Emitter
 from .geometry import SIDE
 from .steps import OUTPUT, split, to_pointer
 
@@ -28,26 +29,55 @@ def emit_inverse(emitter: Emitter, points: int, base: Any, at: Any, step: Any) -
 def emit_sums(emitter: Emitter, values: list[Any], partial: Any, place: list[Any], count: list[Any]) -> None:
     """Add a tile to the partial sums of its channels, as distances from the mean of the block's first tile, so that nothing large cancels.
 
-    The three parts of `partial`: that mean, the sum of the distances, the sum of their squares. However far that tile is off, the others
-    are not lost: its own pixels then make up a fair part of all squares.
+    The four parts of `partial`: that mean, the sum of the distances, the sum of their squares, the largest of them. However far that tile
+    is off, the others are not lost: its own pixels then make up a fair part of all squares.
     """
     builder = emitter.builder
     (channel, channels), (first, inverse, kept) = place, count
-    where = [channel, emitter.add(channel, channels), emitter.add(channel, channels, channels)]
+    where = [channel]
+    for _ in range(3):
+        where.append(emitter.add(where[-1], channels))
     zero = emitter.constant(0.0)
     with builder.if_then(first, likely=False):
         emitter.store(builder.fmul(emitter.sum(values), emitter.spread(inverse)), partial, where[0])
-        emitter.store(zero, partial, where[1])
-        emitter.store(zero, partial, where[2])
-    centre, sums, squares = (emitter.load(partial, at) for at in where)
+        for at in where[1:]:
+            emitter.store(zero, partial, at)
+    centre, sums, squares, peak = (emitter.load(partial, at) for at in where)
     away = [builder.fsub(value, centre) for value in values]
     if kept is not None:
         away = [builder.select(keep, value, zero) for keep, value in zip(kept, away, strict=True)]
     emitter.store(builder.fadd(sums, emitter.sum(away)), partial, where[1])
-    chains = [zero, squares]
+    chains, peaks = [zero, squares], [peak, zero]
     for index, value in enumerate(away):
         chains[index % 2] = emitter.multiply_add(value, value, chains[index % 2])
+        peaks[index % 2] = emitter.greater(emitter.call("llvm.fabs", value), peaks[index % 2])
     emitter.store(builder.fadd(*chains), partial, where[2])
+    emitter.store(emitter.greater(*peaks), partial, where[3])
+
+
+@intrinsic
+@no_type_check
+def finish_pixel(typing, source, residual, result, partial, place, kind):
+    """One pixel, one vector of channels: result = source + residual, and its sums. `residual` may be None, and nothing is written then.
+
+    place = (at in `source`; at in `residual` and `result`; channel and channels of `partial`; whether this is the first pixel).
+    """
+    has_residual = not isinstance(residual, types.NoneType)
+
+    def emit(context, builder, signature, values):
+        emitter = Emitter(builder, signature.args[5][0].count)
+        base, target, sums = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2, 3))
+        at, to, channel, channels, first = split(builder, values[4], 5)
+        value = emitter.load(base, at)
+        if has_residual:
+            other = to_pointer(context, builder, signature.args[1], values[1])
+            value = builder.fadd(value, emitter.load(other, to))
+            emitter.store(value, target, to)
+        is_first = builder.icmp_signed("!=", first, emitter.number(0))
+        emit_sums(emitter, [value], sums, [channel, channels], [is_first, ir.Constant(FLOAT, 1.0), None])
+        return context.get_dummy_value()
+
+    return types.void(source, residual, result, partial, place, kind), emit
 
 
 def build_finisher(masked: bool) -> Any:
@@ -79,7 +109,7 @@ def build_finisher(masked: bool) -> Any:
                     value = value if other is None else builder.fadd(value, emitter.load(other, place))
                     emitter.store(value, target, place)
                     inside = builder.block
-                tile[index] = value if kept is None else emit_join(emitter, value, inside, outside)
+                tile[index] = value if kept is None else emitter.join((value, inside), (emitter.constant(0.0), outside))
             is_first = builder.icmp_signed("!=", first, emitter.number(0))
             emit_sums(emitter, tile, sums, [channel, channels], [is_first, inverse, kept])
             return context.get_dummy_value()
@@ -97,14 +127,6 @@ def emit_mask(emitter: Emitter, edges: list[Any]) -> list[Any]:
         numbers = [emitter.number(index) for index in range(SIDE)]
         inside.append([builder.and_(builder.icmp_signed(">=", one, begin), builder.icmp_signed("<", one, end)) for one in numbers])
     return [builder.and_(row, column) for row in inside[0] for column in inside[1]]
-
-
-def emit_join(emitter: Emitter, value: Any, inside: Any, outside: Any) -> Any:
-    """After the code for a pixel that is inside only: its value, or zero where that code was jumped over."""
-    joined = emitter.builder.phi(emitter.vector)
-    joined.add_incoming(value, inside)
-    joined.add_incoming(emitter.constant(0.0), outside)
-    return joined
 
 
 finish_whole, finish_edge = build_finisher(False), build_finisher(True)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 SIDE = 4  # results of a tile along each axis
 CHUNK = 32  # channels that the input transform takes at once, so that what it works on stays in the second cache
 POINT_PADDING = 32  # numbers between two points: at a power of two apart they would all fall into one set of the cache
 PRODUCT_PADDING = 16
+Edge = Literal["zeros", "repeat"]  # what a convolution reads around an image
 
 
 class Source(NamedTuple):
-    """What is read: an image of height x width x channels, of which the buffer holds the rows from `first_row` on."""
+    """What is read: an image of height x width x channels, of which the buffer holds the rows from `first_row` on. Around it are zeros, or
+    with `repeat` = 1 its edge again and again.
+    """
 
     height: int
     width: int
     channels: int
     first_row: int = 0
+    repeat: int = 0
 
 
 class Target(NamedTuple):
@@ -74,3 +78,16 @@ def cut_blocks(tiles: tuple[int, int], sides: tuple[int, int], first_row: int = 
     for row in range(first_row, tiles[0], sides[0]):
         for column in range(0, tiles[1], sides[1]):
             yield Block(row, min(sides[0], tiles[0] - row), column, min(sides[1], tiles[1] - column))
+
+
+def count_tiles(rows: tuple[int, int], width: int, points: int) -> tuple[int, int]:
+    """Tiles down and across that make the `rows` (from, up to) of a result, of an input of this width; with 5 points it is enlarged."""
+    if points == 5:
+        return rows[1] // (2 * SIDE) + 1 - rows[0] // (2 * SIDE), width // SIDE + 1
+    return -(-rows[1] // SIDE) - rows[0] // SIDE, -(-width // SIDE)
+
+
+def check_edge(edge: str, *, plain: bool) -> None:
+    """Raises ValueError for an unknown edge, or one that is repeated where the convolution is not a `plain` one."""
+    if edge not in get_args(Edge) or (edge == "repeat" and not plain):
+        raise ValueError(f"a border cannot be {edge!r} here: zeros, or repeat around a convolution that keeps the size")

@@ -1,4 +1,4 @@
-"""Count, mean and squared distances of the channels of a feature map, gathered block by block, and the group normalisation made of them.
+"""Count, mean, squared distances and largest distance of the channels of a feature map, gathered block by block, and the group normalisation made of them.
 
 A sum of squares loses everything where a channel's mean is far above its spread; distances from the mean do not. Parts are joined as in
 Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), in float64 and in the order of
@@ -7,31 +7,44 @@ the blocks, so that the result does not depend on which thread did what.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+PARTS = 4  # numbers that are kept of a channel: count, mean, squares, peak
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """`count` pixels; of each of c channels the mean, and the sum of squared distances from it. Both float64 [c]."""
+    """`count` pixels; of each of c channels the mean, the sum of squared distances from it, and a bound of the largest of these distances
+    (`peak`; None where it is not known). All float64 [c].
+    """
 
     count: int
     mean: np.ndarray
     squares: np.ndarray
+    peak: np.ndarray | None = None
 
 
 def join_moments(parts: np.ndarray) -> Moments:
-    """One from many: float64 [parts, 3, c] of counts, means and squares, where every channel has the same count in all."""
-    counts, means, squares = parts[:, 0], parts[:, 1], parts[:, 2]
+    """One from many: float64 [parts, PARTS, c] of counts, means, squares and peaks, where every channel has the same count in all."""
+    counts, means, squares, peaks = (parts[:, index] for index in range(PARTS))
     total = counts.sum(axis=0)
     mean = (counts * means).sum(axis=0) / total
-    return Moments(count=int(total.max()), mean=mean, squares=(squares + counts * (means - mean) ** 2).sum(axis=0))
+    apart = means - mean
+    peak = np.where(counts > 0, peaks + np.abs(apart), 0).max(axis=0)  # exact for what lies beyond the mean of its own part
+    return Moments(count=int(total.max()), mean=mean, squares=(squares + counts * apart**2).sum(axis=0), peak=peak)
 
 
 def add_moments(*parts: Moments) -> Moments:
     """Of strips of one image: the moments of the whole."""
-    return join_moments(np.stack([[np.full(len(part.mean), float(part.count)), part.mean, part.squares] for part in parts]))
+    rows = [[np.full(len(part.mean), float(part.count)), part.mean, part.squares, fill_peak(part)] for part in parts]
+    found = join_moments(np.array(rows))
+    return found if all(part.peak is not None for part in parts) else replace(found, peak=None)
+
+
+def fill_peak(moments: Moments) -> np.ndarray:
+    return np.zeros_like(moments.mean) if moments.peak is None else moments.peak
 
 
 def measure_moments(pixels: np.ndarray) -> Moments:
@@ -45,7 +58,8 @@ def measure_moments(pixels: np.ndarray) -> Moments:
         away = part - mean.astype(np.float32)
         offset = mean - mean.astype(np.float32)
         squares = np.square(away, dtype=np.float64).sum(axis=0) - len(part) * offset**2
-        parts.append([np.full(flat.shape[1], float(len(part))), mean, np.maximum(squares, 0)])
+        peak = np.maximum(away.max(axis=0), -away.min(axis=0)) + np.abs(offset)
+        parts.append([np.full(flat.shape[1], float(len(part))), mean, np.maximum(squares, 0), peak])
     return join_moments(np.array(parts))
 
 

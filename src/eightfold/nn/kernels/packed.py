@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import no_type_check
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
-from .cooktoom import F42, F43
+from .cooktoom import F42, F43, Transform
 from .pool import Pool, Scratch, build_buffer
 
-IDENTITY = np.ones((1, 1))
+GROUP = 8  # columns at a time: a number known while compiling, so that vectors are made of it
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # of an enlarged image: rows and columns that are even, or odd
 
 
@@ -51,92 +55,108 @@ def choose_lanes(channels: int, outputs: int, widest: int) -> int:
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def pack_panel(weight, matrix, target, panel, sizes):
-    """One panel: matrix @ kernel @ matrix.T for each pair of channels. sizes = (channels in, channels out, panels, width of a panel)."""
-    channels, outputs, panels, wide = sizes
-    points, taps = matrix.shape
-    kernels = np.zeros((taps, taps, wide))
-    half = np.zeros((points, taps, wide))
-    total = np.zeros(wide)
-    for channel in range(channels):
-        for column in range(min(wide, outputs - panel * wide)):
-            for j in range(taps):
-                for k in range(taps):
-                    kernels[j, k, column] = weight[panel * wide + column, channel, j, k]
-        for i in range(points):
-            for k in range(taps):
-                half[i, k] = 0.0
-                for j in range(taps):
-                    for column in range(wide):
-                        half[i, k, column] += matrix[i, j] * kernels[j, k, column]
-        for i in range(points):
-            for j in range(points):
-                total[:] = 0.0
-                for k in range(taps):
-                    for column in range(wide):
-                        total[column] += half[i, k, column] * matrix[j, k]
-                at = (((i * points + j) * panels + panel) * channels + channel) * wide
-                for column in range(wide):
-                    target[at + column] = total[column]
+def pack_panel(kernels, rows, columns, target, place):
+    """rows @ kernel @ columns.T in float64 for each pair of channels of a panel.
 
-
-def pack(weight: np.ndarray, matrix: np.ndarray, outputs: int, lanes: int, pool: Pool, into: np.ndarray | None) -> np.ndarray:
-    """A weight [out, in, r, r] under matrix [n, r], filled up with zeros to `outputs` channels out."""
-    wide = 2 * lanes
-    channels, panels = weight.shape[1], outputs // wide
-    size = len(matrix) ** 2 * channels * outputs
-    target = build_buffer(size) if into is None or into.size < size else into
-    sizes = (channels, len(weight), panels, wide)
-
-    def work(_scratch: Scratch, panel: int) -> None:
-        pack_panel(weight, matrix, target, panel, sizes)
-
-    pool.run(work, range(panels))
-    return target
-
-
-def split_phases(weight: np.ndarray) -> np.ndarray:
-    """The four 2x2 kernels that a 3x3 kernel [out, in, 3, 3] amounts to between pixels that are all repeated twice: [4, out, in, 2, 2].
-
-    An even row of the enlarged image sees the row above once and its own twice; an odd one its own twice and the row below once.
+    kernels[channel][tap][column], nine taps; place = (panel, panels of a point).
     """
-    return np.stack([fold_taps(fold_taps(weight, 2, bool(row)), 3, bool(column)) for row, column in PHASES])
+    panel, panels = place
+    channels, _, wide = kernels.shape
+    points = len(rows)
+    half = np.empty((points, 3, GROUP))
+    for channel in range(channels):
+        for begin in range(0, wide, GROUP):
+            for i in range(points):
+                first, second, third = rows[i, 0], rows[i, 1], rows[i, 2]
+                for k in range(3):
+                    for one in range(GROUP):
+                        upper, middle = float(kernels[channel, k, begin + one]), float(kernels[channel, 3 + k, begin + one])
+                        half[i, k, one] = first * upper + second * middle + third * float(kernels[channel, 6 + k, begin + one])
+            for i in range(points):
+                for j in range(points):
+                    first, second, third = columns[j, 0], columns[j, 1], columns[j, 2]
+                    at = (((i * points + j) * panels + panel) * channels + channel) * wide + begin
+                    for one in range(GROUP):
+                        target[at + one] = half[i, 0, one] * first + half[i, 1, one] * second + half[i, 2, one] * third
 
 
-def fold_taps(weight: np.ndarray, axis: int, odd: bool) -> np.ndarray:
-    """Three taps along an axis become two: the last two of them see the same pixel, or in odd places the first two."""
-    first, middle, last = np.moveaxis(weight, axis, 0)
-    return np.stack([first + middle, last] if odd else [first, middle + last], axis)
+def to_matrix(transform: Transform, taps: Sequence[Sequence[int]]) -> np.ndarray:
+    """The transform of a kernel's row (or column) of three taps, after `taps` [r, 3] have made r of them: float64 [points, 3]."""
+    entries = [[sum((a * b for a, b in zip(row, tap, strict=True)), Fraction(0)) for tap in zip(*taps, strict=True)] for row in transform.kernel]
+    return np.array([[float(entry) for entry in row] for row in entries])
 
 
-def fill_up(values: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
+# Between pixels that are all repeated twice, three taps along an axis amount to two. An even row of the enlarged image sees the row above
+# once and its own twice; an odd one its own twice and the row below once.
+PLAIN = to_matrix(F43, ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
+HALVES = (to_matrix(F42, ((1, 0, 0), (0, 1, 1))), to_matrix(F42, ((1, 1, 0), (0, 0, 1))))
+
+
+def to_numbers(weight: np.ndarray | Tensor) -> np.ndarray:
+    """As numpy has it, without a copy where it can be; bfloat16, which numpy does not know, as the upper halves of float32 (uint16)."""
+    if not isinstance(weight, Tensor):
+        return weight
+    if weight.dtype == torch.bfloat16:
+        return weight.detach().view(torch.int16).numpy().view(np.uint16)
+    return weight.detach().numpy()
+
+
+def cut_panel(weight: np.ndarray, panel: int, wide: int) -> np.ndarray:
+    """The kernels of a panel of channels out, float32 [channels in, taps, wide], with zeros for channels out that are not there."""
+    part = weight[panel * wide : (panel + 1) * wide]
+    if part.dtype == np.uint16:
+        part = (part.astype(np.uint32) << 16).view(np.float32)
+    count, channels = part.shape[:2]
+    kernels = np.zeros((channels, part[0, 0].size, wide), np.float32)
+    kernels[..., :count] = part.reshape(count, channels, -1).transpose(1, 2, 0)
+    return kernels
+
+
+def count_numbers(channels: int, outputs: int, lanes: int, *, kernel: int = 3, enlarge: bool = False) -> int:
+    """Float32 numbers that packed weights take."""
+    points = F42.inputs if enlarge else F43.inputs if kernel == 3 else 1
+    return points**2 * channels * fill_panels(outputs, lanes) * (4 if enlarge else 1)
+
+
+def fill_panels(outputs: int, lanes: int) -> int:
+    """Channels out, and zeros up to whole panels."""
+    return -(-outputs // (2 * lanes)) * 2 * lanes
 
 
 def pack_weights(
-    weight: np.ndarray, bias: np.ndarray | None, *, lanes: int, pool: Pool, enlarge: bool = False, into: np.ndarray | None = None
+    weight: np.ndarray | Tensor, bias: np.ndarray | None, *, lanes: int, pool: Pool, enlarge: bool = False, into: np.ndarray | None = None
 ) -> Packed:
-    """Float32 weights [out, in, 3, 3], or [out, in, 1, 1]; with `enlarge` those of a 3x3 convolution behind a nearest 2x enlargement.
+    """Weights [out, in, 3, 3] or [out, in, 1, 1] of any float type; with `enlarge` those of a 3x3 convolution behind a nearest 2x enlargement.
 
-    Takes 4 times their memory (11 times with `enlarge`); `into` is a buffer to use for it where it is large enough, such as the `weights`
-    of a layer that has run already. Raises ValueError for other kernels, and for channels that `lanes` does not divide.
+    Takes 4 times the memory of float32 ones (11 times with `enlarge`), and next to nothing beside that; `into` is a buffer to use for it where
+    it is large enough, such as the `weights` of a layer that has run already. Raises ValueError for other kernels, and for channels that
+    `lanes` does not divide.
     """
     outputs, channels, *sides = weight.shape
     if sides not in ([3, 3], [1, 1]) or (enlarge and sides == [1, 1]) or not lanes or channels % lanes:
         raise ValueError(f"kernels of {sides} on {channels} channels (enlarge: {enlarge}) have no fast way with vectors of {lanes}")
-    stored = -(-outputs // (2 * lanes)) * 2 * lanes
-    exact = np.ascontiguousarray(weight, np.float64)
-    if enlarge:
-        exact = np.concatenate([fill_up(phase, stored) for phase in split_phases(exact)])
-    transform = F42 if enlarge else F43
-    matrix = IDENTITY if sides == [1, 1] else np.array([[float(entry) for entry in row] for row in transform.kernel])
+    size = count_numbers(channels, outputs, lanes, kernel=sides[0], enlarge=enlarge)
+    target = build_buffer(size) if into is None or into.size < size else into
+    stored, wide, numbers = fill_panels(outputs, lanes), 2 * lanes, to_numbers(weight)
+    panels = stored // wide
+    phases = [(HALVES[row], HALVES[column]) for row, column in PHASES] if enlarge else [(PLAIN, PLAIN)]
+
+    def work(_scratch: Scratch, panel: int) -> None:
+        kernels = cut_panel(numbers, panel, wide)
+        if sides == [1, 1]:
+            target[panel * kernels.size : (panel + 1) * kernels.size] = kernels.ravel()
+            return
+        for phase, (rows, columns) in enumerate(phases):
+            pack_panel(kernels, rows, columns, target, (phase * panels + panel, len(phases) * panels))
+
+    pool.run(work, range(panels))
     zeros = np.zeros(outputs, np.float32) if bias is None else np.asarray(bias, np.float32)
     return Packed(
-        weights=pack(exact, matrix, stored * (4 if enlarge else 1), lanes, pool, into),
-        bias=fill_up(zeros, stored),
+        weights=target,
+        bias=np.concatenate([zeros, np.zeros(stored - outputs, np.float32)]),
         channels=channels,
         outputs=outputs,
         stored=stored,
-        points=len(matrix),
+        points=F42.inputs if enlarge else F43.inputs if sides == [3, 3] else 1,
         lanes=lanes,
     )

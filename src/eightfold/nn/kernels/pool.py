@@ -6,21 +6,37 @@ A core that something else is using takes fewer blocks, and nothing waits for it
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+LARGE = 1 << 20  # bytes from which a buffer is made of pages of its own
 
 
 def build_buffer(size: int) -> np.ndarray:
-    """`size` float32 numbers, not set to anything, that begin on a cache line."""
+    """`size` float32 numbers, not set to anything, that begin on a cache line. Large ones go back to the system when they are dropped."""
+    if size * 4 >= LARGE:
+        return np.frombuffer(map_memory(size * 4), np.float32)
     raw = np.empty(size * 4 + ALIGNMENT, np.uint8)
     begin = -raw.ctypes.data % ALIGNMENT
     return raw[begin : begin + size * 4].view(np.float32)
+
+
+def map_memory(size: int) -> mmap.mmap:
+    """Pages of our own: what an allocator has been given back it may keep."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return mmap.mmap(-1, size)
+    found = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared ones, the default, are slower to touch first
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            found.madvise(mmap.MADV_HUGEPAGE)
+    return found
 
 
 class Scratch:
@@ -45,6 +61,12 @@ class Pool:
             raise ValueError(f"a pool needs at least one thread, not {threads}")
         self.scratches = [Scratch() for _ in range(threads)]
         self.busy = threading.Lock()
+
+    def release(self) -> None:
+        """Drop the buffers of all threads, after the run that is under way."""
+        with self.busy:
+            for scratch in self.scratches:
+                scratch.buffers.clear()
 
     def run(self, work: Callable[[Scratch, T], None], items: Iterable[T]) -> None:
         """work(scratch, item) for every item. The first exception stops the others after the item they are at, and is raised here."""

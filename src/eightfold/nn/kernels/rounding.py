@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from .before import Before
 from .direct import activate_directly, convolve_directly
 from .geometry import SIDE
 from .layers import convolve
@@ -90,9 +91,9 @@ def spread_norms(probe: Tensor, points: int, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def measure_reach(source: Plane, affine: np.ndarray | None, points: int) -> Reach:
+def measure_reach(source: Plane, before: Before | None, points: int) -> Reach:
     """Of a layer's input and what normalises it. One pass over memory."""
-    values = activate_directly(from_plane(source), affine)
+    values = activate_directly(from_plane(source), before)
     return Reach(norm=float(to_norms(values, points).max()), peak=float(values.abs().max()))
 
 

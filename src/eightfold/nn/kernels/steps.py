@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .before import AFFINE, RELU, SILU
 from .cooktoom import BY_INPUTS
 from .emitter import INDEX, Emitter
 from .program import build_program
@@ -24,6 +25,7 @@ INPUT = {points: build_program(transform.input) for points, transform in BY_INPU
 OUTPUT = {points: build_program(transform.output) for points, transform in BY_INPUTS.items()}
 ROWS = 6  # of the product's inner kernel: 6 x 2 sums, 2 vectors of weights and one spread number fit into 16 registers
 UNROLL = 4
+WIDE, NARROW = 16, 4  # vectors that squares are added in
 AHEAD = 16  # steps that weights are asked for in advance; only with vectors of 8, where it was measured to help (with 16 it did harm)
 
 
@@ -64,31 +66,91 @@ def clear(typing, target, to, kind):
     return types.void(target, types.int64, kind), emit
 
 
-def build_normaliser(with_silu: bool) -> Any:
-    @intrinsic
-    @no_type_check
-    def normalise(typing, source, at, affine, place, target, to, kind):
-        """target[to] = (source[at] - centre) * scale + offset, then SiLU; place = (channel, channels): the three lie in `affine` in
-        turn.
-        """
+@intrinsic
+@no_type_check
+def normalise(typing, source, at, table, place, target, to, kind):
+    """target[to] = source[at], normalised and activated, one vector.
 
-        def emit(context, builder, signature, values):
-            emitter = Emitter(builder, signature.args[6][0].count)
-            base, table, target = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2, 4))
-            channel, channels = split(builder, values[3], 2)
-            centre = emitter.load(table, channel)
-            scale = emitter.load(table, emitter.add(channel, channels))
-            offset = emitter.load(table, emitter.add(channel, channels, channels))
-            value = emitter.multiply_add(builder.fsub(emitter.load(base, values[1]), centre), scale, offset)
-            emitter.store(emitter.silu(value) if with_silu else value, target, values[5])
-            return context.get_dummy_value()
+    place = (how, what follows, channel, channels, factor). Group norm: (x - centre) * scale + offset, which lie in `table` in turn. Channel
+    norm: x * factor * gamma, and only gamma is in `table`.
+    """
 
-        return types.void(source, types.int64, affine, place, target, types.int64, kind), emit
+    def emit(context, builder, signature, values):
+        emitter = Emitter(builder, signature.args[6][0].count)
+        base, table, target = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2, 4))
+        how, follows, channel, channels, factor = split(builder, values[3], 5)
+        source = emitter.load(base, values[1])
+        first = emitter.load(table, channel)
+        with builder.if_else(builder.icmp_signed("==", how, emitter.number(AFFINE))) as (affine, other):
+            with affine:
+                scale = emitter.load(table, emitter.add(channel, channels))
+                offset = emitter.load(table, emitter.add(channel, channels, channels))
+                shifted = emitter.multiply_add(builder.fsub(source, first), scale, offset)
+                after_affine = builder.block
+            with other:
+                scaled = builder.fmul(builder.fmul(source, emitter.spread(factor)), first)
+                after_other = builder.block
+        normal = emitter.join((shifted, after_affine), (scaled, after_other))
+        before_silu = builder.block
+        with builder.if_then(builder.icmp_signed("==", follows, emitter.number(SILU)), likely=True):
+            active = emitter.silu(normal)
+            after_silu = builder.block
+        value = emitter.join((normal, before_silu), (active, after_silu))
+        before_relu = builder.block
+        with builder.if_then(builder.icmp_signed("==", follows, emitter.number(RELU)), likely=False):
+            zero = emitter.constant(0.0)
+            positive = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)  # what is not a number stays that
+            after_relu = builder.block
+        emitter.store(emitter.join((value, before_relu), (positive, after_relu)), target, values[5])
+        return context.get_dummy_value()
 
-    return normalise
+    return types.void(source, types.int64, table, place, target, types.int64, kind), emit
 
 
-normalise, normalise_silu = build_normaliser(False), build_normaliser(True)
+@intrinsic
+@no_type_check
+def add_squares(typing, source, at, count):
+    """The sum of the squares of source[at : at + count]; count is a multiple of 4.
+
+    Always 32 sums side by side, then 4, whatever vectors the CPU has: the order of an addition is seen in its last bit.
+    """
+
+    def emit(context, builder, signature, values):
+        base = to_pointer(context, builder, signature.args[0], values[0])
+        wide, narrow = Emitter(builder, WIDE), Emitter(builder, NARROW)
+        whole = builder.and_(values[2], wide.number(-2 * WIDE))
+        sums = emit_squares(wide, base, values[1], [wide.number(0), whole], 2)
+        (rest,) = emit_squares(narrow, base, values[1], [whole, values[2]], 1)
+        total = builder.fadd(*sums)
+        for size in (8, 4):
+            total = builder.fadd(wide.cut(total, 0, size), wide.cut(total, size, size))
+        total = builder.fadd(total, rest)
+        total = builder.fadd(wide.cut(total, 0, 2), wide.cut(total, 2, 2))
+        return builder.fadd(*(builder.extract_element(total, ir.Constant(ir.IntType(32), index)) for index in range(2)))
+
+    return types.float32(source, types.int64, types.int64), emit
+
+
+def emit_squares(emitter: Emitter, base: Any, at: Any, ends: list[Any], count: int) -> list[Any]:
+    """`count` vectors of sums of squares, taken in turn over the numbers from one end to the other, which may be the same place."""
+    builder, step = emitter.builder, count * emitter.lanes
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(name) for name in ("squares", "square", "squared"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    position, sums = builder.phi(INDEX), [builder.phi(emitter.vector) for _ in range(count)]
+    builder.cbranch(builder.icmp_signed("<", position, ends[1]), body, done)
+    builder.position_at_end(body)
+    values = [emitter.load(base, emitter.add(at, position, emitter.number(index * emitter.lanes))) for index in range(count)]
+    totals = [emitter.multiply_add(value, value, total) for value, total in zip(values, sums, strict=True)]
+    position.add_incoming(ends[0], entry)
+    position.add_incoming(emitter.add(position, emitter.number(step)), body)
+    for phi, total in zip(sums, totals, strict=True):
+        phi.add_incoming(emitter.constant(0.0), entry)
+        phi.add_incoming(total, body)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return sums
 
 
 @intrinsic
