@@ -19,7 +19,9 @@ T = TypeVar("T")
 DONE, BUG, BAD, PARTLY, CANCELLED = 0, 1, 2, 3, 130
 BARS_AFTER = 1.0  # seconds until bars appear
 PLAIN_EVERY = 15.0  # seconds between progress lines where standard error is no terminal
+SHOWN = ("loss", "l1", "kl", "rate", "images/s")  # of the figures of a task
 BREAKS = "\n\t"
+MEMORY = "error: there is not enough memory for this. Hint: a smaller --size, fewer or smaller pictures, or --dtype bfloat16"
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -71,11 +73,11 @@ def report(error: Exception) -> int:
 
 
 def to_line(error: EightfoldError) -> str:
-    return f"error: {error}" + (f". Hint: {error.hint}" if error.hint else "")
+    return " ".join((f"error: {error}" + (f". Hint: {error.hint}" if error.hint else "")).split())
 
 
 def report_error(error: EightfoldError) -> int:
-    warn(" ".join(to_line(error).split()))
+    warn(to_line(error))
     return BAD
 
 
@@ -93,7 +95,7 @@ def report_cancel() -> int:
 
 
 def report_memory() -> int:
-    warn("error: there is not enough memory for this. Hint: a smaller --size, fewer or smaller pictures, or --dtype bfloat16")
+    warn(MEMORY)
     return BAD
 
 
@@ -194,7 +196,7 @@ class Lines:
 
 
 def to_figures(progress: Progress) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in progress.figures.items() if name in ("loss", "l1", "kl", "rate"))
+    return " ".join(f"{name} {value:.4g}" for name, value in progress.figures.items() if name in SHOWN)
 
 
 def track(task: str, items: Iterable[T], total: int) -> Iterator[T]:
@@ -207,11 +209,13 @@ def track(task: str, items: Iterable[T], total: int) -> Iterator[T]:
 
 
 class Outcome:
-    """Several inputs, one after the other: a bad one is reported and the rest goes on."""
+    """Several inputs, one after the other: a bad one is reported, at once or if `late` at the end, and the rest goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, late: bool = False) -> None:
         self.results: list[dict[str, Any]] = []
         self.failed = 0
+        self.late = late
+        self.kept: list[str] = []
 
     @contextmanager
     def attempt(self, source: str) -> Iterator[None]:
@@ -220,7 +224,11 @@ class Outcome:
         except Exception as error:
             if not isinstance(error, EightfoldError) and not is_memory(error):
                 raise
-            report(error)
+            if self.late:
+                line = to_line(error) if isinstance(error, EightfoldError) else MEMORY
+                self.kept.append(line if source in line else line.replace("error: ", f"error: {source}: ", 1))
+            else:
+                report(error)
             self.failed += 1
             hint = error.hint if isinstance(error, EightfoldError) else ""
             self.results.append({"source": source, "error": str(error) or type(error).__name__, "hint": hint})
@@ -232,6 +240,8 @@ class Outcome:
 
     def finish(self, *, as_json: bool, reason: str = "") -> int:
         """The exit code. `reason`: where it ran and in which numbers, and why; with JSON each result says so itself."""
+        for line in self.kept:
+            warn(line)
         if as_json:
             say_json(self.results)
         elif reason and self.failed < len(self.results):

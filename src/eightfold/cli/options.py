@@ -118,6 +118,13 @@ class Output:
             refuse_folder(path)
         return paths
 
+    def to_folder(self) -> Path:
+        """`out` as the folder of as many results as there will be. Refuses what cannot be one, before any work."""
+        if self.out.suffix.lower() in KNOWN and not is_folder(self.out):
+            raise RequestError(f"--out {self.out} is one file, and a folder is given", hint="give --out a folder")
+        refuse_unwritable(self.out / "result")
+        return self.out
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +158,11 @@ def refuse_folder(path: Path) -> None:
     """Raise an OutputError if no file can be made at `path`: something on the way to it is no folder, or may not be written to."""
     if is_folder(path):
         raise OutputError(f"{path} is a folder", hint="--out names another place")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """The same where a folder at `path` itself is no hindrance."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import AmbiguousCheckpoint, RequestError
-from .console import Outcome, show_loading, show_warnings, track
-from .options import LATENTS, Choice, Flag, Naming, Output, Posterior, to_placement, to_text
+from ..core.errors import AmbiguousCheckpoint, EightfoldError, RequestError
+from ..core.progress import Progress
+from .console import Outcome, show_loading, show_progress, show_warnings, warn
+from .options import LATENTS, PICTURES, Choice, Flag, Naming, Output, Posterior, is_folder, to_text
 
 if TYPE_CHECKING:
     from ..codec.codec import Codec
-    from ..codec.pixels import Picture
+    from ..pipelines.batch import Done
+    from ..pipelines.jobs import Job, Kind
 
 LATENT = ".latent.safetensors"
 
@@ -33,30 +36,25 @@ def encode(
 ) -> int:
     """Pictures to latent files, NAME.latent.safetensors.
 
-    `--out NAME.latent` writes one that ComfyUI reads.
+    `--out NAME.latent` writes one that ComfyUI reads. With a folder, what is done is skipped: the same command goes on where it stopped.
 
     Parameters
     ----------
     image
-        Picture files.
+        Picture files, or folders: then of all pictures in them and their folders, and the results are laid out alike.
     """
-    paths = output.to_paths([f"{path.stem}{LATENT}" for path in require(image, "eightfold encode photo.jpg")], LATENTS)
-    reading, codec, outcome = posterior.to_reading(), load_codec(choice, naming), Outcome()
-    from ..codec.pixels import read_picture
+    from ..pipelines.jobs import build_kinds
 
-    for source, path in track("encode", zip(image, paths, strict=True), len(paths)):
-        with outcome.attempt(str(source)):
-            picture = read_picture(source)
-            latent = codec.encode(picture, reading=reading, seed=posterior.seed)
-            latent.save(path, overwrite=output.overwrite)
-            notes = (*picture.notes, *latent.notes)
-            _, channels, height, width = latent.raw.shape
-            result = {"source": str(source), "path": str(path), "space": latent.space, "shape": [channels, height, width]}
-            result |= {"width": latent.width, "height": latent.height, "reading": latent.reading, "notes": list(notes)}
-            line = f"{path}  {channels}x{height}x{width} ({latent.space}) of {latent.width}x{latent.height}, {latent.reading}"
-            result |= {**to_placement(codec), "dtype": latent.dtype, "placement": latent.reason}
-            outcome.add(result, line + to_text(notes), as_json=output.json)
-    return outcome.finish(as_json=output.json, reason=codec.reason)
+    jobs, many = plan(require(image, "eightfold encode photo.jpg"), output, build_kinds()[0], LATENTS)
+    reading, codec = posterior.to_reading(), load_codec(choice, naming)
+    from ..pipelines.batch import encode_all
+
+    def to_line(path: Path, facts: dict[str, Any]) -> str:
+        shape = "x".join(map(str, facts["shape"]))
+        return f"{path}  {shape} ({facts['space']}) of {facts['width']}x{facts['height']}, {facts['reading']}"
+
+    run = encode_all(codec, jobs, reading=reading, seed=posterior.seed, overwrite=output.overwrite)
+    return report_batch(run, Progress(task="encode", number=0, total=len(jobs)), codec.reason, to_line, as_json=output.json, many=many)
 
 
 def decode(
@@ -68,62 +66,96 @@ def decode(
 ) -> int:
     """Latent files to pictures of the size that was encoded.
 
+    With a folder, what is done is skipped: the same command goes on where it stopped.
+
     Parameters
     ----------
     latent
         Latent files, as `eightfold encode` writes them, or ComfyUI's (.latent), which go with any autoencoder of as many channels.
+        Or folders: then all of them in them and their folders, and the results are laid out alike.
     force
         Decode although the latent belongs to another latent space; warned of, and recorded in the picture.
     """
-    files = require(latent, f"eightfold decode photo{LATENT}")
-    paths = output.to_paths(
-        [path.name.removesuffix(LATENT).removesuffix(".safetensors").removesuffix(".latent") + ".png" for path in files]
-    )
-    outcome = Outcome()
-    codec, assumed = load_decoder(choice, naming, files[0])
-    for source, path in track("decode", zip(latent, paths, strict=True), len(paths)):
-        with outcome.attempt(str(source)):
-            doubts = try_latent(codec, source) if assumed and not force else ()
-            picture = codec.decode(source, force=force)
-            notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
-            warnings = (*doubts, *picture.warnings)
-            show_warnings(warnings, str(source))
-            result = {"source": str(source), "path": str(path), "width": picture.width, "height": picture.height}
-            result |= {"notes": list(notes), "warnings": list(warnings)}
-            line = f"{path}  {picture.width}x{picture.height}{to_text(notes)}"
-            outcome.add({**result, **to_placement(codec), **read_dtype(picture)}, line, as_json=output.json)
-    return outcome.finish(as_json=output.json, reason=codec.reason)
+    from ..pipelines.jobs import build_kinds
+
+    jobs, many = plan(require(latent, f"eightfold decode photo{LATENT}"), output, build_kinds()[1], PICTURES)
+    codec, assumed = load_decoder(choice, naming, [job.source for job in jobs])
+    from ..pipelines.batch import decode_all
+
+    def to_line(path: Path, facts: dict[str, Any]) -> str:
+        return f"{path}  {facts['width']}x{facts['height']}"
+
+    run = decode_all(codec, jobs, force=force, assumed=assumed, overwrite=output.overwrite)
+    return report_batch(run, Progress(task="decode", number=0, total=len(jobs)), codec.reason, to_line, as_json=output.json, many=many)
 
 
-def load_decoder(choice: Choice, naming: Naming, latent: Path) -> tuple[Codec, bool]:
-    """The autoencoder, and whether its space was assumed: where its tensors fit several and nobody says which, the latent's is taken."""
+def plan(paths: tuple[Path, ...], output: Output, kind: Kind, suffixes: tuple[str, ...]) -> tuple[list[Job], bool]:
+    """What to make of what, and whether it is a batch: with a folder among the paths. Without one, what is there already is refused."""
+    from ..pipelines.jobs import Job, list_jobs
+
+    if any(is_folder(path) for path in paths):
+        return list_jobs(paths, output.to_folder(), kind), True
+    targets = output.to_paths([kind.to_name(path.name) for path in paths], suffixes)
+    return [Job(source=source, target=target) for source, target in zip(paths, targets, strict=True)], False
+
+
+def report_batch(
+    run: Generator[Done, None, None],
+    begin: Progress,
+    reason: str,
+    to_line: Callable[[Path, dict[str, Any]], str],
+    *,
+    as_json: bool,
+    many: bool,
+) -> int:
+    """Show what becomes of each job, and of many the failures and the count at the end; the exit code."""
+    outcome, made, skipped, rate = Outcome(late=many), 0, 0, 0.0
+    with show_progress() as update, closing(run):
+        update(begin)
+        for done in run:
+            source, path = str(done.job.source), done.job.target
+            with outcome.attempt(source):
+                if done.error is not None:
+                    raise done.error
+                show_warnings(done.warnings, source)
+                result = {"source": source, "path": str(path), **done.facts, "skipped": done.skipped, "seconds": round(done.seconds, 3)}
+                if done.skipped:
+                    skipped += 1
+                    outcome.results.append(result)
+                else:
+                    made, rate = made + 1, done.progress.figures["images/s"]
+                    outcome.add(result, to_line(path, result) + to_text(result["notes"]), as_json=as_json)
+            update(done.progress)
+    code = outcome.finish(as_json=as_json, reason=reason if made else "")
+    if many:
+        counts = {f"{begin.task}d": made, "already there": skipped, "failed": outcome.failed}
+        text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name.startswith(begin.task))
+        warn(f"{text}; {rate:.3g} images/s" if made else text)
+    return code
+
+
+def load_decoder(choice: Choice, naming: Naming, latents: list[Path]) -> tuple[Codec, bool]:
+    """The autoencoder, and whether its space was assumed: where its tensors fit several and nobody says which, the latents' is taken."""
     try:
         return load_codec(choice, naming), False
     except AmbiguousCheckpoint:
-        from ..checkpoints.inventory import read_inventory
-
-        said = read_inventory(latent).metadata.get("eightfold.space")
+        said = next(filter(None, map(read_space, latents)), None)
         if said is None:
             raise
         return load_codec(choice, Naming(space=said)), True
 
 
-def try_latent(codec: Codec, source: Path) -> tuple[str, ...]:
-    """What trying says of a latent and an autoencoder whose space was assumed."""
-    from ..codec.latentfile import read_latent
-    from ..pipelines.belonging import check_latent
+def read_space(latent: Path) -> str | None:
+    """What the file says; nothing for one that cannot be read, which is reported in its turn."""
+    from ..checkpoints.inventory import read_inventory
 
-    latent = read_latent(source, space=codec.space)
-    return check_latent(codec, latent, str(source)) if latent.space == codec.space.name else ()
+    try:
+        return read_inventory(latent).metadata.get("eightfold.space")
+    except EightfoldError:
+        return None
 
 
 def require(paths: tuple[Path, ...], example: str) -> tuple[Path, ...]:
     if not paths:
         raise RequestError("no file given", hint=f"name one or more, as in `{example}`")
     return paths
-
-
-def read_dtype(picture: Picture) -> dict[str, str]:
-    """In what it was decoded, which may be wider than what was asked for, and why."""
-    record = json.loads(picture.metadata["eightfold"])
-    return {"dtype": record["dtype"], "placement": record["dtype_reason"]}

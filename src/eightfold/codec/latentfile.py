@@ -23,6 +23,7 @@ from .imageread import LIMIT
 
 MARK = "eightfold.latent"
 VERSION = "1"
+ORIGIN = "eightfold.origin"
 ENCODE = "`eightfold encode IMAGE` writes latent files"
 DAMAGED = "the file is damaged: encode the picture again"
 
@@ -43,7 +44,8 @@ class Latent:
     """`raw` is what the autoencoder's posterior gave, before any normalisation; `width` and `height` are the picture's, in pixels.
 
     `encoder` and `decoder` are fingerprints, empty where unknown; `seed` is that of a sampled reading; `alpha` the picture's own, 0 to 255.
-    `dtype` is the one it was computed in, `reason` says why, `notes` what was done otherwise than asked, `run` by which kernels and how.
+    `dtype` is the one it was computed in, `reason` says why, `notes` what was done otherwise than asked, `run` by which kernels and
+    how; `origin` is what a batch made it of: see `pipelines.origin`.
     """
 
     raw: Float[Tensor, "1 c h w"]
@@ -61,6 +63,7 @@ class Latent:
     reason: str = ""
     notes: tuple[str, ...] = ()
     run: Mapping[str, object] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the latent file; one named NAME.latent is laid out so that ComfyUI reads it too.
@@ -90,6 +93,7 @@ def to_metadata(latent: Latent) -> dict[str, str]:
     texts |= {} if latent.seed is None else {"eightfold.seed": str(latent.seed)}
     texts |= {"eightfold.dtype": latent.dtype, "eightfold.reason": latent.reason} if latent.dtype else {}
     texts |= {"eightfold.run": json.dumps(dict(latent.run))} if latent.run else {}
+    texts |= {ORIGIN: json.dumps(dict(latent.origin), sort_keys=True)} if latent.origin else {}
     return texts | ({"eightfold.notes": json.dumps(latent.notes)} if latent.notes else {})
 
 
@@ -167,13 +171,18 @@ def to_latent(path: str | Path, raw: Tensor, alpha: Tensor | None, metadata: Map
         seed=take("seed", int) if "eightfold.seed" in metadata else None,
         encoder=take("encoder", str),
         decoder=take("decoder", str),
-        versions=take("versions", lambda text: {str(name): str(value) for name, value in json.loads(text).items()}),
+        versions=take("versions", to_texts),
         alpha=alpha,
         dtype=metadata.get("eightfold.dtype", ""),
         reason=metadata.get("eightfold.reason", ""),
         notes=take("notes", to_notes) if "eightfold.notes" in metadata else (),
         run=take("run", to_run) if "eightfold.run" in metadata else {},
+        origin=take("origin", to_texts) if ORIGIN in metadata else {},
     )
+
+
+def to_texts(text: str) -> dict[str, str]:
+    return {str(name): str(value) for name, value in json.loads(text).items()}
 
 
 def to_notes(text: str) -> tuple[str, ...]:

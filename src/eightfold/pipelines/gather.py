@@ -1,8 +1,9 @@
-"""Which pictures are meant by the names of files and folders."""
+"""Which files are meant by the names of files and folders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..core.errors import ImageError
@@ -26,8 +27,7 @@ def list_folder(folder: Path) -> list[Path]:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
     except OSError as error:
         raise ImageError(f"cannot read {folder}: {error.strerror}", hint="check your rights on that folder") from None
-    fitting = [name for name in names if Path(name).suffix.lower() in endings]
-    found = [folder / name for name in fitting if not name.startswith(".") and not name.endswith(SHEET)]
+    found = [folder / name for name in names if not name.startswith(".") and is_picture(name, endings)]
     if not found:
         raise ImageError(
             f"{folder} has no picture in it", hint="name picture files, or a folder that has some; folders in it are not searched"
@@ -43,3 +43,22 @@ def list_endings() -> set[str]:
 
     formats = find_formats()
     return {ending for ending, name in Image.registered_extensions().items() if name in formats}
+
+
+def is_picture(name: str, endings: set[str]) -> bool:
+    """Whether a file in a folder is one of its pictures, by its name; `endings` are those of `list_endings`."""
+    return Path(name).suffix.lower() in endings and not name.endswith(SHEET)
+
+
+def walk_folder(folder: Path, fits: Callable[[str], bool]) -> Iterator[Path | OSError]:
+    """The files below `folder` whose names fit, sorted, and the folders in it that cannot be read as the error that says so.
+
+    Hidden files and folders are left out, our own unfinished files among them; a link to a folder is not followed.
+    """
+    lost: list[OSError] = []
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=lost.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".") and fits(name)]
+    yield from sorted(found)
+    yield from lost

@@ -18,7 +18,7 @@ from ..checkpoints.inventory import read_inventory
 from ..core.errors import ImageError
 
 OWN = "eightfold."
-LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "decoder", "dtype", "reason", "notes", "versions")
+LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "decoder", "dtype", "reason", "notes", "origin", "versions")
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
