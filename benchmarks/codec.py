@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from codec_cases import CASES, CONTESTANTS, OURS, QUICK, REFERENCE, Case
+from codec_cases import CASES, CONTESTANTS, OURS, QUICK, Case
 from codec_duel import Setting, choose_waits, fight, find_absent, prepare
 from codec_report import draw_plot, fill_page, print_tables, summarise
 from rich.console import Console
@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     parser, console = build_parser(), Console()
+    console.width = max(console.width, 150)  # a table that is cut off tells nothing
     options = parser.parse_args()
     if options.source:
         figures = json.loads(Path(options.source).read_text())
@@ -97,8 +98,8 @@ def main() -> None:
         default = [case.name for case in known.values() if case.default]
         cases = [known[name] for name in choose(options.cases, known, default, parser, "case")]
         names = choose(options.contestants, CONTESTANTS, list(CONTESTANTS), parser, "contestant")
-        if {OURS, REFERENCE} - {*names}:
-            parser.error(f"{OURS} and {REFERENCE} have to be among the contestants: all is compared with them")
+        if OURS not in names:
+            parser.error(f"{OURS} has to be among the contestants: all are compared with it")
         with tempfile.TemporaryDirectory(prefix="eightfold-codec-") as folder:
             repeats = options.repeats or (1 if options.quick else None)
             setting = Setting(

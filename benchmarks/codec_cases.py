@@ -71,8 +71,8 @@ CASES = (
 )
 QUICK = (
     Case(space="pocket", way="decode", side=128),
-    Case(space="pocket", way="encode", side=128),
-    *(Case(space=space, way="decode", side=128, toy=True) for space in TOYS),
+    Case(space="pocket", way="encode", side=128, default=False),
+    *(Case(space=space, way="decode", side=128, toy=True, default=space == "qwen") for space in TOYS),
 )
 
 

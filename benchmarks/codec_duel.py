@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Setting:
 class Worker:
     """A process that loads one contestant and answers line by line."""
 
-    def __init__(self, job: dict[str, Any], *, python: str, wait: str | None, folder: Path) -> None:
+    def __init__(self, job: dict[str, Any], *, python: str, wait: str | None, folder: Path, script: Path = WORKER) -> None:
         path = folder / "job.json"
         path.write_text(json.dumps(job))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))}
@@ -51,7 +51,7 @@ class Worker:
         kept |= {"OMP_NUM_THREADS": str(job["threads"]), "PYTHONPATH": os.pathsep.join(paths)}
         kept |= {} if wait is None else {"OMP_WAIT_POLICY": wait}
         self.said = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in `end`
-        command = [python, str(WORKER), str(path)]
+        command = [python, str(script), str(path)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=kept)
         self.ready = self.read()
 
@@ -116,8 +116,12 @@ def prepare(case: Case, setting: Setting) -> None:
 
 
 def choose_waits(case: Case, names: Sequence[str], setting: Setting, say: Say) -> dict[str, dict[str, float]]:
-    """Each way of waiting twice after a warm-up, in turn; the least wall seconds decide, and are returned by way."""
-    found: dict[str, dict[str, float]] = {}
+    """How the threads of those who leave it open wait best, put into the setting; found out on a picture of 512x512 at most.
+
+    Each way of waiting twice after a warm-up, in turn; the least wall seconds decide, and are returned by way.
+    """
+    case, found = replace(case, side=min(case.side, 512)), {}
+    prepare(case, setting)
     for name in names:
         waits = CONTESTANTS[name].waits
         setting.waits[name] = waits[0]

@@ -114,10 +114,11 @@ def draw_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
     return tensor * (scale * tensor[0].numel() ** -0.5)
 
 
-def write_weights(facts: dict[str, Any], space: str, path: Path) -> None:
+def write_weights(network: nn.Module, space: str, path: Path) -> None:
+    """A file with names and shapes of the network."""
     tensors = {
         name: draw_tensor(name, tuple(one.shape)) if one.dtype.is_floating_point else torch.zeros(one.shape, dtype=one.dtype)
-        for name, one in build_empty(facts).state_dict().items()
+        for name, one in network.state_dict().items()
     }
     save_file(tensors, path, metadata={"eightfold.space": space})
 
@@ -171,8 +172,12 @@ def build_openvino(facts: dict[str, Any], way: str, weights: str, x: np.ndarray,
     """Converted from diffusers' network for this one shape, float32 throughout, tuned for one picture at a time."""
     import openvino
 
+    network = load_theirs(facts, way, weights)
+    for part in network.modules():
+        if isinstance(part, nn.Upsample) and part.mode == "nearest-exact":
+            part.mode = "nearest"  # the same where sides double, and known to the converter
     with torch.no_grad():
-        model = openvino.convert_model(load_theirs(facts, way, weights), example_input=torch.from_numpy(x), input=[tuple(x.shape)])
+        model = openvino.convert_model(network, example_input=torch.from_numpy(x), input=[tuple(x.shape)])
     config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = openvino.compile_model(model, "CPU", config).create_infer_request()
 

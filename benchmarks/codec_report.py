@@ -70,7 +70,7 @@ def to_row(name: str, case: Figures) -> list[str]:
     """The cells under HEADER."""
     result, medians, ratio = case["contestants"][name], case["medians"].get(name), case["ratios"].get(name, {})
     if medians is None:
-        return [name, result.get("failed", "did not run"), *[""] * (len(HEADER) - 2)]
+        return [name, *[""] * (len(HEADER) - 1)]
     load = case["foreign load"].get(name)
     disturbed = " disturbed" if ratio.get("disturbed") else ""
     return [
@@ -82,9 +82,13 @@ def to_row(name: str, case: Figures) -> list[str]:
         to_text(ratio.get("cpu"), "{:.2f}"),
         to_text(ratio.get("wall"), "{:.2f}") + disturbed,
         to_text(None if load is None else 100 * load, "{:.0f} %"),
-        to_text(result.get("largest error"), "{:.1e}"),
+        "none" if result.get("largest error") == 0 else to_text(result.get("largest error"), "{:.1e}"),
         to_text(result.get("PSNR"), "{:.0f}"),
     ]
+
+
+def list_failed(case: Figures) -> dict[str, str]:
+    return {name: result["failed"] for name, result in case["contestants"].items() if "failed" in result}
 
 
 def to_outside(case: Figures) -> list[str]:
@@ -106,10 +110,12 @@ def print_tables(figures: Figures, console: Console) -> None:
     for title, case in figures["cases"].items():
         table = Table(title=title, title_justify="left")
         for index, column in enumerate(HEADER):
-            table.add_column(column, justify="right" if index else "left")
+            table.add_column(column, justify="right" if index else "left", no_wrap=True)
         for name in case["contestants"]:
             table.add_row(*to_row(name, case))
         console.print(table)
+        for name, reason in list_failed(case).items():
+            console.print(f"  {name} did not run: {reason}")
         for line in to_outside(case):
             console.print(f"  without its attention: {line}")
 
@@ -143,7 +149,10 @@ def to_machine(figures: Figures) -> str:
     told = "; ".join(f"{name}: {wait}" for name, wait in waits.items())
     absent = "".join(f" Absent: {name} ({reason})." for name, reason in figures["absent"].items())
     packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    return f"{figures['processor']}, {figures['cores']} cores, {figures['threads']} threads; {packages}. How threads wait: {told}.{absent}"
+    failed = "".join(f" {name} did not run {title}: {reason}."
+                     for title, case in figures["cases"].items() for name, reason in list_failed(case).items())  # fmt: skip
+    machine = f"{figures['processor']}, {figures['cores']} cores, {figures['threads']} threads"
+    return f"{machine}; {packages}. How threads wait: {told}.{absent}{failed}"
 
 
 def fill_page(path: Path, figures: Figures) -> None:

@@ -56,11 +56,23 @@ def build_run(job: dict[str, Any]) -> Run:
     return build_eager(job["facts"], job["way"], job["weights"], x, last=contestant == "diffusers channels-last")
 
 
+def build_ours_empty(job: dict[str, Any]) -> Any:
+    """Names and shapes of ours, which are theirs but for networks of videos, and quicker to have."""
+    import torch
+    from codec_cases import to_space
+
+    from eightfold.autoencoders.build import build_autoencoder
+
+    with torch.device("meta"):
+        return build_autoencoder(to_space(job["space"], toy=job["toy"]).autoencoder)
+
+
 def prepare(job: dict[str, Any]) -> None:
-    from codec_peers import write_input, write_weights
+    from codec_peers import VIDEO, build_empty, write_input, write_weights
 
     if not Path(job["weights"]).exists():
-        write_weights(job["facts"], job["space"], Path(job["weights"]))
+        empty = build_empty(job["facts"]) if job["facts"]["kind"] in VIDEO else build_ours_empty(job)
+        write_weights(empty, job["space"], Path(job["weights"]))
     write_input(job["facts"], job["way"], job["side"], Path(job["input"]))
 
 
