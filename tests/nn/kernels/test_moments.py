@@ -47,7 +47,8 @@ def test_the_normalisation_is_torchs_in_float64_even_far_from_zero(seed, groups,
     affine = to_affine(measure_moments(plane.pixels), groups, weight.numpy(), bias.numpy(), 1e-6)
     exact = F.group_norm(x.double(), groups, weight.double(), bias.double(), 1e-6)
     assert affine.dtype == np.float32
-    assert torch.allclose(activate_directly(x, Before(affine=affine, silu=silu)).double(), F.silu(exact) if silu else exact, atol=3e-6, rtol=3e-6)
+    found = activate_directly(x, Before(affine=affine, silu=silu)).double()
+    assert torch.allclose(found, F.silu(exact) if silu else exact, atol=3e-6, rtol=3e-6)
 
 
 def test_planes_there_and_back():

@@ -14,9 +14,10 @@ SMALLEST = 1e-12  # a pixel of length 0 stays 0 under channel norm
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
-    """`affine`, float32 [3 * c], is group norm as `moments.to_affine` gives it: (x - centre) * scale + offset. `gamma`, float32 [c], is channel
-    norm (arXiv 1910.07467): x * sqrt(c) / max(|x|, 1e-12) * gamma, with the length |x| of each pixel over its channels. Then SiLU, ReLU or
-    nothing. Raises ValueError for both norms, or both activations.
+    """`affine`, float32 [3 * c], is group norm as `moments.to_affine` gives it: (x - centre) * scale + offset.
+
+    `gamma`, float32 [c], is channel norm (arXiv 1910.07467): x * sqrt(c) / max(|x|, 1e-12) * gamma, with the length |x| of each pixel over
+    its channels. Then SiLU, ReLU or nothing. Raises ValueError for both norms, or both activations.
     """
 
     affine: np.ndarray | None = None
@@ -34,9 +35,9 @@ class Before:
 
 
 def to_steps(before: Before | None, channels: int) -> tuple[tuple[int, int], np.ndarray]:
-    """The same for a kernel: (how it normalises, what follows) and the numbers it needs. An activation alone is group norm that changes nothing.
+    """The same for a kernel: (how it normalises, what follows) and the numbers it needs.
 
-    Raises ValueError where the numbers are those of another width.
+    An activation alone comes behind a group norm that changes nothing. Raises ValueError where the numbers are those of another width.
     """
     if before is None or before.does_nothing:
         return (PLAIN, 0), NOTHING

@@ -9,6 +9,7 @@ import torch
 
 from .before import Before
 from .direct import convolve_directly
+from .geometry import Edge
 from .layers import apply_linear, convolve
 from .moments import measure_moments, to_affine
 from .packed import pack_weights
@@ -45,9 +46,11 @@ def run_cases(lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
     normed = Before(affine=to_affine(measure_moments(source.pixels), 2, np.ones(channels), np.zeros(channels), 1e-6), silu=True)
     scaled = Before(gamma=random.uniform(0.5, 2, channels).astype(np.float32), relu=True)
     packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool)
-    for before, edge in ((normed, "zeros"), (scaled, "repeat"), (Before(relu=True), "zeros")):
-        theirs = convolve_directly(weight, bias, source, before=before, edge=edge)
-        yield "a convolution" if edge == "zeros" else "a convolution with a repeated edge", convolve(packed, source, before=before, edge=edge, pool=pool), theirs
+    cases: list[tuple[Before, Edge]] = [(normed, "zeros"), (scaled, "repeat"), (Before(relu=True), "zeros")]
+    for before, edge in cases:
+        ours = convolve(packed, source, before=before, edge=edge, pool=pool)
+        name = "a convolution" if edge == "zeros" else "a convolution with a repeated edge"
+        yield name, ours, convolve_directly(weight, bias, source, before=before, edge=edge)
     added = build_plane(10, 7, outputs)
     added.pixels[:] = 1
     theirs = convolve_directly(weight, bias, source, residual=added)

@@ -1,6 +1,7 @@
 """Convolutions on planes: the front door of the kernels.
 
-Each takes a plane, what is done to it first (`before`: a normalisation, an activation), what is added last (`residual`) and the plane to write, and leaves the moments of what it wrote, from which the next layer's normalisation follows. No pass over memory is spent on either.
+Each takes a plane, what is done to it first (`before`: a normalisation, an activation), what is added last (`residual`) and the plane to
+write, and leaves the moments of what it wrote, from which the next layer's normalisation follows. No pass over memory is spent on either.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def count_left(channels: int, points: int, tiles: int) -> int:
 
 
 def count_window(points: int, down: int, across: int) -> tuple[int, int]:
-    """Numbers of what a block of `down` x `across` tiles is transformed in: its pixels with a row of tiles half done, and a factor a pixel."""
+    """Numbers of what a block of `down` x `across` tiles is transformed in: its pixels and a row of tiles half done; a factor a pixel."""
     wide, high = across * SIDE + points - SIDE, down * SIDE + points - SIDE
     return (high + points) * wide * CHUNK, high * wide
 
@@ -76,8 +77,9 @@ def convolve(
 ) -> Plane:
     """A 3x3 convolution with stride 1 and a border of zeros; where `packed` says so, of the image with every pixel repeated twice each way.
 
-    Zeros are what is around the input after `before`. With `edge` "repeat" the pixels at the edge are there again instead. Writes the rows that
-    `target` holds (which may be `residual` itself, but not `source`), or a new plane. Raises ValueError where the planes do not fit together.
+    The zeros are around the input after `before`; with `edge` "repeat" the pixels at the edge are there again instead. Writes the rows
+    that `target` holds (which may be `residual` itself, but not `source`), or a new plane. Raises ValueError where the planes do not fit
+    together.
     """
     step = 2 if packed.phases == 4 else 1
     check_edge(edge, plain=step == 1)
@@ -218,7 +220,8 @@ def check_linear(packed: Packed, source: Plane, target: Plane, residual: Plane |
         raise ValueError(
             f"a 1x1 layer of {packed.channels} channels cannot be applied to {source.channels} channels ({packed.points} points)"
         )
-    expected, found = ((source.height, source.width, packed.stored, source.rows), (target.height, target.width, target.channels, target.rows))
+    expected = (source.height, source.width, packed.stored, source.rows)
+    found = (target.height, target.width, target.channels, target.rows)
     if found != expected:
         raise ValueError(f"a 1x1 layer makes {expected} (height, width, channels, rows) of this input, not {found}")
     check_memory(source, target, residual)

@@ -1,4 +1,5 @@
-"""Count, mean, squared distances and largest distance of the channels of a feature map, gathered block by block, and the group normalisation made of them.
+"""Count, mean, squared and largest distances of the channels of a feature map, gathered block by block, and the group normalisation made
+of them.
 
 A sum of squares loses everything where a channel's mean is far above its spread; distances from the mean do not. Parts are joined as in
 Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), in float64 and in the order of
@@ -8,9 +9,11 @@ the blocks, so that the result does not depend on which thread did what.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+quiet = partial(np.errstate, invalid="ignore", over="ignore")  # what is not finite goes on into the results, where it is seen
 PARTS = 4  # numbers that are kept of a channel: count, mean, squares, peak
 
 
@@ -26,6 +29,7 @@ class Moments:
     peak: np.ndarray | None = None
 
 
+@quiet()
 def join_moments(parts: np.ndarray) -> Moments:
     """One from many: float64 [parts, PARTS, c] of counts, means, squares and peaks, where every channel has the same count in all."""
     counts, means, squares, peaks = (parts[:, index] for index in range(PARTS))
@@ -47,6 +51,7 @@ def fill_peak(moments: Moments) -> np.ndarray:
     return np.zeros_like(moments.mean) if moments.peak is None else moments.peak
 
 
+@quiet()
 def measure_moments(pixels: np.ndarray) -> Moments:
     """Of a buffer [..., c] that no kernel of ours has written."""
     flat = pixels.reshape(-1, pixels.shape[-1])
@@ -63,6 +68,7 @@ def measure_moments(pixels: np.ndarray) -> Moments:
     return join_moments(np.array(parts))
 
 
+@quiet()
 def to_affine(moments: Moments, groups: int, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
     """Group normalisation (arXiv 1803.08494) as (x - centre) * scale + offset: float32 [3 * c], the three one after the other.
 

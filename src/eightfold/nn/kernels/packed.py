@@ -82,7 +82,8 @@ def pack_panel(kernels, rows, columns, target, place):
 
 def to_matrix(transform: Transform, taps: Sequence[Sequence[int]]) -> np.ndarray:
     """The transform of a kernel's row (or column) of three taps, after `taps` [r, 3] have made r of them: float64 [points, 3]."""
-    entries = [[sum((a * b for a, b in zip(row, tap, strict=True)), Fraction(0)) for tap in zip(*taps, strict=True)] for row in transform.kernel]
+    columns = list(zip(*taps, strict=True))
+    entries = [[sum((a * b for a, b in zip(row, tap, strict=True)), Fraction(0)) for tap in columns] for row in transform.kernel]
     return np.array([[float(entry) for entry in row] for row in entries])
 
 
@@ -126,10 +127,11 @@ def fill_panels(outputs: int, lanes: int) -> int:
 def pack_weights(
     weight: np.ndarray | Tensor, bias: np.ndarray | None, *, lanes: int, pool: Pool, enlarge: bool = False, into: np.ndarray | None = None
 ) -> Packed:
-    """Weights [out, in, 3, 3] or [out, in, 1, 1] of any float type; with `enlarge` those of a 3x3 convolution behind a nearest 2x enlargement.
+    """Weights [out, in, 3, 3] or [out, in, 1, 1] of any float type; with `enlarge` those of a 3x3 convolution behind a nearest 2x
+    enlargement.
 
-    Takes 4 times the memory of float32 ones (11 times with `enlarge`), and next to nothing beside that; `into` is a buffer to use for it where
-    it is large enough, such as the `weights` of a layer that has run already. Raises ValueError for other kernels, and for channels that
+    Takes 4 times the memory of float32 ones (11 times with `enlarge`) and next to nothing beside; `into` is a buffer to use for it where it
+    is large enough, such as the `weights` of a layer that has run already. Raises ValueError for other kernels, and for channels that
     `lanes` does not divide.
     """
     outputs, channels, *sides = weight.shape

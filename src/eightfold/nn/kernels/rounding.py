@@ -2,13 +2,17 @@
 
 The transforms add and subtract the pixels of a tile with factors up to 5 before anything is multiplied, so that rounding errors grow with
 the largest numbers in a tile and reach all of its results: one outlier of 1000 disturbs 15 neighbours that never saw it. How much depends
-on the weights, and is measured on three kinds of tiles: dense ones, ones where one pixel is far off in all channels, and ones where one
-number is.
+on the weights, and is measured once on a few tiles (`measure_gain`). How large the input gets follows from the moments that it came with,
+without a pass over its pixels (`to_reach`). Both together bound the error. What is allowed is a part of the spread of the layer's own
+results:
+
+    should_run_directly(gain, to_reach(moments, before, channels), ALLOWED * predict_spread(gain, moments, before))
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import torch
@@ -17,32 +21,75 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .before import Before
-from .direct import activate_directly, convolve_directly
+from .cooktoom import F42, F43
 from .geometry import SIDE
 from .layers import convolve
-from .packed import Packed
-from .plane import Plane, from_plane, to_planes
+from .moments import Moments, quiet
+from .packed import Packed, pack_weights
+from .plane import from_plane, to_planes
 from .pool import Pool
 
-SAFETY = 4.0  # chosen, not derived: other numbers round another way than the few tiles that are measured
-TILES = 6  # along each side of what is measured
+# Chosen, not derived: other numbers round another way than the few tiles that are measured. On flat pictures that a kernel sums up
+# to more than the probes, twice as much was seen at most. Dense inputs are covered five times over already: that much lies between the
+# norm of a pixel and its bound by the peaks of all channels.
+SAFETY = 3.0
+# Of the spread of a layer's results, anywhere. Noise and decoders with random weights have bounds below a quarter of it (and errors of
+# about 2e-5); an outlier of 1e4 spreads in one number, which really makes errors of about 5e-3, has one far above.
+ALLOWED = 5e-3
 OUTLIER = 1000.0
+PROBED = 32  # channels out that are compared: those with the largest weights
+RARE = 4096  # one pixel in so many may be an outlier without being counted into the spread
+BANDS = {"dense": 8, "pixel": 12, "number": 12, "aligned": 8}  # rows of the probe, from the top
+WIDTH = 12  # of the probe
+WORST = {F43.inputs: (1, 2), F42.inputs: (1, 1)}  # row and column of a tile where an outlier was measured to do most harm
+FOLDS = np.array([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], float)  # taps of even and odd places, see `packed`
+AFTER_SILU, AFTER_RELU = 0.6, 0.7  # root mean square of N(0, 1) after them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """How much a layer's error grows with its input: for each unit of a tile's norm, and for each unit of the largest number."""
+    """How much a layer's error grows with its input: for each unit of the largest norm of a pixel, and of the largest number.
+
+    `spread` is how much its results do: for each unit of its input's root mean square, where that is noise.
+    """
 
     norm: float
     peak: float
+    spread: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """How large a layer's input gets, after its activation: the largest norm of what a tile reads, and the largest number."""
+    """How large a layer's input gets, after what comes before it: bounds of the norm of a pixel over its channels, and of a number."""
 
     norm: float
     peak: float
+
+
+def draw_probe(weight: Float[Tensor, "o i 3 3"], points: int, generator: torch.Generator) -> Float[Tensor, "1 i h w"]:
+    """An input in bands: noise; noise with a pixel that is far off; noise with a number that is, in the channel with the largest weights;
+    and all pixels alike, with the signs that the first kernel adds up.
+
+    The outliers lie where no tile that reads one reads another band.
+    """
+    channels = weight.shape[1]
+    probe = torch.randn(1, channels, sum(BANDS.values()), WIDTH, generator=generator)
+    row, column = BANDS["dense"] + SIDE + WORST[points][0], SIDE + WORST[points][1]
+    probe[:, :, row, column] *= OUTLIER
+    loudest = int(weight.square().sum(dim=(0, 2, 3)).argmax())
+    probe[:, loudest, row + BANDS["pixel"], column] = OUTLIER
+    probe[:, :, -BANDS["aligned"] :] = weight[0].sum(dim=(1, 2)).sign().view(1, -1, 1, 1)
+    return probe
+
+
+def convolve_exactly(probe: Float[Tensor, "1 i h w"], weight: Float[Tensor, "o i 3 3"], enlarge: bool) -> Float[Tensor, "1 o y x"]:
+    """In float64. An enlarged result comes from the small input, four times as many kernels, and its pixels put between each other."""
+    exact = weight.double()
+    if enlarge:
+        folds = torch.from_numpy(FOLDS)
+        exact = torch.einsum("arj,bsk,oijk->oabirs", folds, folds, exact).flatten(0, 2)
+    found = F.conv2d(probe.double(), exact, padding=1)
+    return F.pixel_shuffle(found, 2) if enlarge else found
 
 
 def to_norms(values: Float[Tensor, "1 c h w"], points: int) -> Float[Tensor, "1 1 rows columns"]:
@@ -53,48 +100,81 @@ def to_norms(values: Float[Tensor, "1 c h w"], points: int) -> Float[Tensor, "1 
     return F.avg_pool2d(padded, points, stride=SIDE, divisor_override=1).sqrt()
 
 
-def draw_probes(channels: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """A dense input, and two with outliers, one to every second tile each way: a number, a whole pixel."""
-    size, distance = TILES * SIDE, 2 * SIDE
-    dense = torch.randn(1, channels, size, size, generator=generator)
-    number, pixel = torch.randn(2, 1, channels, size, size, generator=generator)
-    for top in range(0, size, distance):
-        for left in range(0, size, distance):
-            row, column, other_row, other_column = (int(place) for place in torch.randint(distance, (4,), generator=generator))
-            number[0, int(torch.randint(channels, (), generator=generator)), top + row, left + column] = OUTLIER
-            pixel[0, :, top + other_row, left + other_column] *= OUTLIER
-    return {"dense": dense, "pixel": pixel, "number": number}
+def spread_norms(probe: Float[Tensor, "1 c h w"], points: int, scale: int) -> Float[Tensor, "1 y x"]:
+    """For each result, `scale` times as many as pixels each way, the largest norm of the tiles it may come from."""
+    norms = to_norms(probe, points)
+    around = F.max_pool2d(norms, 3, stride=1, padding=1)  # an odd row of an enlarged image belongs to the tile behind it
+    size = [scale * side for side in probe.shape[-2:]]
+    return around.repeat_interleave(SIDE * scale, -1).repeat_interleave(SIDE * scale, -2)[:, 0, : size[0], : size[1]]
 
 
 @torch.no_grad()
 def measure_gain(packed: Packed, weight: Float[Tensor, "o i 3 3"], *, pool: Pool, seed: int = 0) -> Gain:
-    """SAFETY times the largest that is found. `weight` is what was packed; takes as long as a direct convolution of 24 x 24 pixels in
-    float64.
+    """SAFETY times the largest that is found on a few tiles, for the channels out with the largest weights. `weight` is what was packed.
+
+    Takes less time than packing. It depends on nothing but the weights: measured once it holds whenever they are packed again.
     """
-    found = {}
-    bias = torch.from_numpy(packed.bias[: packed.outputs]).view(1, -1, 1, 1)
-    for name, probe in draw_probes(packed.channels, torch.Generator().manual_seed(seed)).items():
-        plane = to_planes(probe)[0]
-        fast = from_plane(convolve(packed, plane, pool=pool), packed.outputs)
-        exact = from_plane(convolve_directly(weight.double(), None, plane, enlarge=packed.phases == 4))
-        errors = (fast - bias - exact).abs().amax(dim=1)
-        found[name] = float((errors / (OUTLIER if name == "number" else spread_norms(probe, packed.points, errors.shape[-1]))).max())
-    return Gain(norm=SAFETY * max(found["dense"], found["pixel"]), peak=SAFETY * found["number"])
+    enlarge, weight = packed.phases == 4, weight.detach()
+    scale = 2 if enlarge else 1
+    squares = torch.linalg.vector_norm(weight, dim=(1, 2, 3), dtype=torch.float32).square()
+    loudest = weight[squares.topk(min(PROBED // scale, len(squares))).indices].float()
+    probe = draw_probe(loudest, packed.points, torch.Generator().manual_seed(seed))
+    few = pack_weights(loudest, None, lanes=packed.lanes, pool=pool, enlarge=enlarge)
+    fast = from_plane(convolve(few, to_planes(probe)[0], pool=pool), few.outputs)
+    errors = (fast - convolve_exactly(probe, loudest, enlarge)).abs().amax(dim=1)
+    relative = (errors / spread_norms(probe, packed.points, scale)).split([scale * rows for rows in BANDS.values()], dim=1)
+    found = {name: float(band.max()) for name, band in zip(BANDS, relative, strict=True)}
+    number = errors.split([scale * rows for rows in BANDS.values()], dim=1)[list(BANDS).index("number")]
+    return Gain(
+        norm=SAFETY * packed.points * max(found["dense"], found["pixel"], found["aligned"]),
+        peak=SAFETY * float(number.max()) / OUTLIER,
+        spread=float(squares.mean().sqrt()),
+    )
 
 
-def spread_norms(probe: Tensor, points: int, size: int) -> Tensor:
-    """For each of size x size results the largest norm of the tiles it may come from."""
-    norms = to_norms(probe, points)
-    around = F.max_pool2d(norms, 3, stride=1, padding=1)  # an odd row of an enlarged image belongs to the tile behind it
-    scale = SIDE * size // probe.shape[-1]
-    return around.repeat_interleave(scale, -1).repeat_interleave(scale, -2)[:, 0, :size, :size]
+def get_peak(moments: Moments) -> np.ndarray:
+    """The bound of the distances from the mean; where none was gathered one that always holds, and is far too large for many pixels."""
+    return np.sqrt(moments.squares) if moments.peak is None else moments.peak
 
 
-@torch.no_grad()
-def measure_reach(source: Plane, before: Before | None, points: int) -> Reach:
-    """Of a layer's input and what normalises it. One pass over memory."""
-    values = activate_directly(from_plane(source), before)
-    return Reach(norm=float(to_norms(values, points).max()), peak=float(values.abs().max()))
+@quiet()
+def to_reach(moments: Moments, before: Before | None, channels: int) -> Reach:
+    """Bounds for the first `channels` channels of an input with these moments, after what comes `before` the layer.
+
+    An activation is taken to change nothing: SiLU and ReLU make no number larger. Channel norm gives each pixel the length sqrt(c).
+    """
+    if before is not None and before.gamma is not None:
+        largest = sqrt(channels) * float(np.abs(before.gamma).max())
+        finite = np.isfinite(moments.mean).all() and np.isfinite(moments.squares).all()
+        return Reach(norm=largest, peak=largest) if finite else Reach(norm=np.inf, peak=np.inf)
+    mean, peak = moments.mean[:channels], get_peak(moments)[:channels]
+    if before is not None and before.affine is not None:
+        centre, scale, offset = before.affine.astype(np.float64).reshape(3, -1)
+        bounds = np.abs((mean - centre) * scale + offset) + np.abs(scale) * peak
+    else:
+        bounds = np.abs(mean) + peak
+    return Reach(norm=float(np.sqrt(np.square(bounds).sum())), peak=float(bounds.max()))
+
+
+@quiet()
+def predict_spread(gain: Gain, moments: Moments, before: Before | None) -> float:
+    """About the root mean square of a layer's results, without its bias, for an input with these moments.
+
+    The largest numbers of each channel are left out, one in RARE (or one), each as the bound of the largest: what is left is a lower bound
+    for the others. So an outlier does not raise what is allowed.
+    """
+    if before is not None and before.gamma is not None:
+        level = sqrt(float(np.square(before.gamma.astype(np.float64)).mean()))
+    else:
+        mean, peak, squares = moments.mean, get_peak(moments), moments.squares
+        if before is not None and before.affine is not None:
+            centre, scale, offset = before.affine.astype(np.float64).reshape(3, -1)
+            mean, peak, squares = (mean - centre) * scale + offset, np.abs(scale) * peak, np.square(scale) * squares
+        few = max(1, moments.count // RARE)
+        others = squares + moments.count * np.square(mean) - few * np.square(np.abs(mean) + peak)
+        level = sqrt(float(np.maximum(others, 0).mean()) / moments.count)
+    factor = 1.0 if before is None else AFTER_SILU if before.silu else AFTER_RELU if before.relu else 1.0
+    return gain.spread * factor * level
 
 
 def bound_error(gain: Gain, reach: Reach) -> float:
@@ -103,5 +183,8 @@ def bound_error(gain: Gain, reach: Reach) -> float:
 
 
 def should_run_directly(gain: Gain, reach: Reach, allowed: float) -> bool:
-    """Whether the fast way may be further off than `allowed`. What is not finite is never trusted to it."""
+    """Whether the fast way may be further off than `allowed`. What is not finite is never trusted to it.
+
+    `allowed` is in the unit of the layer's results: ALLOWED times their spread, as `predict_spread` gives it.
+    """
     return not bound_error(gain, reach) <= allowed
