@@ -59,6 +59,15 @@ def say_json(result: Any) -> None:
     say(json.dumps(result, allow_nan=False))
 
 
+def ask(question: str) -> bool:
+    """Yes or no, from whoever sits at the terminal; no where nobody does."""
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def report(error: Exception) -> int:
     """One line for what the user can mend, a traceback for a bug; the exit code."""
     if isinstance(error, EightfoldError):
@@ -192,7 +201,7 @@ class Lines:
             return
         self.last = now
         left = (now - self.begin) / (progress.number - self.first) * (progress.total - progress.number)
-        warn(f"{progress.task} {progress.number}/{progress.total}, about {left:.0f} s left {to_figures(progress)}".rstrip())
+        warn(f"{progress.task} {progress.number:.10g}/{progress.total}, about {left:.0f} s left {to_figures(progress)}".rstrip())
 
 
 def to_figures(progress: Progress) -> str:

@@ -106,7 +106,7 @@ def generate(
     with show_loading(choice.model):
         from ..pipelines.bundle import load
 
-        model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+        model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype, memory=choice.memory)
         show_warnings(model.warnings)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
     outcome, todo = Outcome(), iter(paths)

@@ -53,12 +53,36 @@ class Choice:
         auto, cpu, cuda, cuda:1, mps.
     dtype
         auto, float32, bfloat16 or float16.
+    memory
+        How much the process may take to encode and decode, such as 4GB: larger pictures are done in strips, or by way of temporary files,
+        with the same result. By default 80 % of what is free.
     """
 
     model: str = "pocket"
     vae: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    memory: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How far to go.
+
+    Parameters
+    ----------
+    explain
+        Print the plan for each size of picture, with its memory and time, and do nothing.
+    fast
+        Approximate: cut large pictures into tiles that know nothing of each other. Less exact, and recorded in what is written.
+    yes
+        Do not ask before a run that --memory makes more than five times slower.
+    """
+
+    explain: Flag = False
+    fast: Flag = False
+    yes: Flag = False
 
 
 @Parameter(name="*")

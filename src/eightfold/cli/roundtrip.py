@@ -40,6 +40,8 @@ class Trial:
         auto, cpu, cuda, cuda:1, mps.
     dtype
         auto, float32, bfloat16 or float16.
+    memory
+        How much the process may take to encode and decode, such as 4GB; by default 80 % of what is free.
     """
 
     vae: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = ()
@@ -47,6 +49,7 @@ class Trial:
     model: str = "pocket"
     device: str = "auto"
     dtype: str = "auto"
+    memory: str | None = None
 
     def load(self) -> dict[str, Codec]:
         """By the names that the user gave them. Raises RequestError for one named twice, or spaces that do not go with them."""
@@ -60,7 +63,8 @@ class Trial:
         return {name: self.load_one(name, space) for name, space in zip(names, spaces, strict=True)}
 
     def load_one(self, name: str, space: str | None) -> Codec:
-        choice = Choice(model=self.model, vae=Path(name) if self.vae else None, device=self.device, dtype=self.dtype)
+        vae = Path(name) if self.vae else None
+        choice = Choice(model=self.model, vae=vae, device=self.device, dtype=self.dtype, memory=self.memory)
         return load_codec(choice, Naming(space=space))
 
 

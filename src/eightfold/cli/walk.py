@@ -61,7 +61,7 @@ def walk(
         with show_loading(choice.model):
             from ..pipelines.bundle import load
 
-            model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype)
+            model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype, memory=choice.memory)
             show_warnings(model.warnings)
         record |= {**asdict(to_plan(requests[0], model.family)), "model": model.family.name, "fingerprint": model.fingerprint}
         run, placed = walk_prompts(model, requests[0], requests[1], frames), to_placement(model.placement)

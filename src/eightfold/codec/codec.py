@@ -17,7 +17,8 @@ from ..core.errors import LatentError, SpaceMismatch
 from ..core.rng import build_generator, draw_noise
 from ..core.versions import read_versions
 from ..specs.space import Normalisation, Reading, Space, Speech
-from .engine import Engine, Explanation, Planned, Task
+from .engine import Engine, Planned
+from .explain import Explanation, Task
 from .latentfile import Latent, check_latent, read_latent
 from .normalisation import denormalise, normalise
 from .padding import crop, pad_to_multiple
@@ -96,7 +97,7 @@ class Codec:
             alpha=None if picture.alpha is None else to_bytes(picture.alpha * 2 - 1),
             dtype=name_dtype(outcome.dtype),
             reason=self.to_reason(outcome),
-            notes=(*self.notes, *outcome.notes),
+            notes=(*self.notes, *outcome.notes, *to_notes(run)),
             run=run,
         )
         check_latent(latent, f"what {self.source} made of {picture.source or 'the image'} in {latent.dtype}")
@@ -155,7 +156,7 @@ class Codec:
         dtype = name_dtype(outcome.dtype)
         if outcome.wrong:
             raise LatentError(f"{self.source} decoded to {outcome.wrong} values that are not finite, in {dtype}", hint=WIDEST)
-        image, notes = outcome.tensors[0].clamp(-1, 1), (*self.notes, *outcome.notes)
+        image, notes = outcome.tensors[0].clamp(-1, 1), (*self.notes, *outcome.notes, *to_notes(run))
         return Decoded(image=image, dtype=dtype, reason=self.to_reason(outcome), notes=notes, run=run)
 
     def run(self, work: Work) -> tuple[Outcome, dict[str, object]]:
@@ -163,7 +164,8 @@ class Codec:
         record: dict[str, object] = {}
 
         def to_planned(network: Autoencoder) -> Autoencoder:
-            return Planned(network, self.engine, record) if isinstance(network, StagedAutoencoder) else network
+            planned = isinstance(network, StagedAutoencoder)
+            return Planned(network, self.engine, record, self.space.downscale) if planned else network
 
         def rebuild(dtype: torch.dtype) -> Autoencoder:
             assert self.rebuild is not None
@@ -195,6 +197,11 @@ class Codec:
     def denormalise(self, latent: Float[Tensor, "b c2 h2 w2"]) -> Float[Tensor, "b c h w"]:
         """The inverse of `normalise`."""
         return denormalise(latent, self.space.packing, self.normalisation)
+
+
+def to_notes(run: Mapping[str, object]) -> tuple[str, ...]:
+    """What is not as the network would give it."""
+    return (f"approximate: in tiles of {run['tiles']}",) if "tiles" in run else ()
 
 
 def read_posterior(network: Autoencoder, image: Float[Tensor, "1 3 h w"], reading: Reading) -> tuple[Tensor, ...]:

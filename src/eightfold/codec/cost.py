@@ -21,7 +21,8 @@ FAST, ENLARGING = 280e9, 470e9  # counted as a direct convolution would need the
 PACKING = 1.5e8  # transformed weights a second
 COPYING, DISK = 4e9, 1e9  # bytes a second
 CALL = 2e-4  # seconds that a layer takes to start
-HALO = 1.1  # tiles at the end of a strip are made twice
+READING = 1e10  # bytes of weights a second, which every strip reads again
+STREAMED = 1.04  # times longer in strips, whatever their height
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,22 +18,21 @@ from ..core.memory import measure_free, measure_resident
 from ..nn.kernels import ready
 from ..nn.stages import run_stages
 from .cost import Machine, count_operations, measure_speed
+from .explain import SLOW, WORTH, Explanation, Task
 from .graph import Graph
 from .kernels import Kernels
 from .lower import NotLowered, lower
-from .plan import Plan, Planner
-from .schedule import WHOLE, Frame, Place
+from .plan import Planner
+from .schedule import Frame
 from .strips import Run, Watch
+from .tiles import decode_tiled, encode_tiled
 
 if TYPE_CHECKING:
     from .fast import FastKernels
 
-Task = Literal["encode", "decode"]
 Shape = tuple[int, int, int]  # of an input: channels, height, width
 SHARE = 0.8  # of the free memory that a run may take unasked
-WORTH = 60e9  # multiplications and additions of a run below which loading the fast kernels takes longer than they save
-SLOW = 5.0  # times the fastest plan, from which on somebody should agree first
-PLAIN = 2  # times the memory of a plan that the plain loop takes
+TILE, OVERLAP = 64, 8  # cells of the latent
 FRAMES = 8  # sizes of pictures whose schedules are remembered
 
 
@@ -42,77 +40,18 @@ def ignore(_: Any) -> None:
     """Nobody watches."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Explanation:
-    """A plan, with the fastest one that any amount of memory would allow, and why the kernels are those that they are.
-
-    `budget` is the bound on the process's resident memory that the plan keeps, in bytes; None where nobody says what is free.
-    """
-
-    task: Task
-    frame: Frame
-    plan: Plan
-    planner: Planner
-    fastest: Plan
-    budget: int | None
-    kernels: Kernels
-    reason: str
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the stages are run one after the other: for little work that fits anyhow the passes of a plan take longer."""
-        fits = self.budget is None or self.plan.base + PLAIN * self.plan.rise_bytes <= self.budget
-        return fits and self.plan is self.fastest and count_operations(self.frame) < WORTH
-
-    @property
-    def peak_bytes(self) -> int:
-        """The largest resident memory of this process that the run is expected to lead to."""
-        return self.plan.base + self.rise_bytes
-
-    @property
-    def rise_bytes(self) -> int:
-        return (PLAIN if self.is_plain else 1) * self.plan.rise_bytes
-
-    @property
-    def seconds(self) -> float:
-        return self.plan.total_seconds
-
-    @property
-    def slowdown(self) -> float:
-        """How many times longer it takes than with all the memory it would like."""
-        return self.plan.total_seconds / self.fastest.total_seconds
-
-    @cached_property
-    def comfortable_bytes(self) -> int:
-        """The memory with which it would not be called slow."""
-        low, high = self.peak_bytes, self.fastest.peak_bytes
-        while high - low > high // 50:
-            middle = (low + high) // 2
-            if self.planner.plan(middle).total_seconds > SLOW * self.fastest.total_seconds:
-                low = middle
-            else:
-                high = middle
-        return high
-
-    def to_record(self) -> dict[str, object]:
-        """For the metadata of what is computed by it."""
-        choice = self.plan.choice
-        if self.is_plain:
-            return {"kernels": "torch, stage by stage"}
-        places = {place.value: sum(one is place for one in choice.places.values()) for place in Place}
-        return {"kernels": self.kernels.name, "strip": None if choice.strip >= WHOLE else choice.strip, "feature_maps": places}
-
-
 @dataclass(kw_only=True, eq=False)
 class Engine:
     """`memory` bounds the resident memory of this process, in bytes; without it a share of what is free is taken.
 
     `watch` is told what share of a run is done; `approve` is asked before a run that the bound on memory makes slow, and raises to refuse.
+    `tiled` gives up exactness for time and memory: pictures are cut into tiles that know nothing of each other.
     """
 
     memory: int | None = None
     watch: Watch = ignore
     approve: Callable[[Explanation], None] = ignore
+    tiled: bool = False
     graphs: WeakKeyDictionary[StagedAutoencoder, dict[Task, Graph]] = field(default_factory=WeakKeyDictionary)
     frames: dict[tuple[Graph, int, int, torch.dtype], Frame] = field(default_factory=dict)
     kernels: dict[int, FastKernels] = field(default_factory=dict)
@@ -158,7 +97,15 @@ class Engine:
         fastest = planner.plan(None)
         plan = fastest if budget is None or fastest.peak_bytes <= budget else planner.plan(budget)
         return Explanation(
-            task=task, frame=frame, plan=plan, planner=planner, fastest=fastest, budget=budget, kernels=kernels, reason=reason
+            task=task,
+            frame=frame,
+            plan=plan,
+            planner=planner,
+            fastest=fastest,
+            budget=budget,
+            kernels=kernels,
+            reason=reason,
+            device=str(device),
         )
 
     @torch.no_grad()
@@ -189,17 +136,33 @@ def measure_memory(device: torch.device) -> tuple[int, int | None]:
 
 @dataclass(eq=False)
 class Planned:
-    """An autoencoder that is run by plans. `record` is filled with how it was run."""
+    """An autoencoder that is run by plans. `record` is filled with how it was run; `downscale` is the pixels of a cell."""
 
     network: StagedAutoencoder
     engine: Engine
     record: dict[str, object]
+    downscale: int
 
     def encode(self, image: Float[Tensor, "1 3 h w"]) -> Posterior:
-        return self.network.to_posterior(self.run("encode", image))
+        if not self.is_tiled(max(image.shape[-2:]) // self.downscale):
+            return self.network.to_posterior(self.run("encode", image))
+
+        def encode(part: Tensor) -> tuple[Tensor, Tensor]:
+            posterior = self.network.to_posterior(self.run("encode", part))
+            return posterior.mean, posterior.std
+
+        return Posterior(*encode_tiled(encode, image, downscale=self.downscale, tile=TILE, overlap=OVERLAP))
 
     def decode(self, raw: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 3 h2 w2"]:
-        return self.run("decode", raw)
+        if not self.is_tiled(max(raw.shape[-2:])):
+            return self.run("decode", raw)
+        return decode_tiled(lambda part: self.run("decode", part), raw, downscale=self.downscale, tile=TILE, overlap=OVERLAP)
+
+    def is_tiled(self, cells: int) -> bool:
+        if not self.engine.tiled or cells <= TILE:
+            return False
+        self.record["tiles"] = f"{TILE}x{TILE} cells, blended over {OVERLAP}"
+        return True
 
     def run(self, task: Task, x: Tensor) -> Tensor:
         result, record = self.engine.run(self.network, task, x)

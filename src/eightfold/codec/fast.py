@@ -11,13 +11,15 @@ from torch import Tensor
 
 from ..nn.kernels import layers as kernels
 from ..nn.kernels.before import Before as Prepared
+from ..nn.kernels.geometry import count_tiles
 from ..nn.kernels.moments import Moments, add_moments
 from ..nn.kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
 from ..nn.kernels.plane import Plane
 from ..nn.kernels.pool import Pool
-from .graph import SIDE, Before, Convolve
+from ..nn.kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
+from .graph import Before, Convolve, find_convolved
 from .kernels import Kernels
-from .layers import Rows, to_table
+from .layers import Rows, measure, to_table
 from .storage import Size
 
 FEWEST = 1024  # pixels of a result below which the weights of a layer take longer to read than its products
@@ -34,6 +36,8 @@ class FastKernels(Kernels):
         self.name = f"Winograd F(4x4, 3x3), vectors of {lanes}"
         self.pool = Pool(threads)
         self.packed: dict[Convolve, Packed] = {}
+        self.gains: dict[Convolve, Gain] = {}
+        self.direct: set[Convolve] = set()  # what was run directly, for the sake of rounding
 
     @property
     def threads(self) -> int:
@@ -69,8 +73,7 @@ class FastKernels(Kernels):
     def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
         channels, stored, step = layer.weight.shape[1], self.count_stored(layer), 2 if layer.enlarge else 1
         points = 1 if layer.kernel == 1 else 5 if layer.enlarge else 6
-        width = size.width // step
-        tiles = (rows // (2 * SIDE) + 1, width // SIDE + 1) if layer.enlarge else (-(-rows // SIDE), -(-width // SIDE))
+        tiles = count_tiles((0, rows), size.width // step, points)
         padded = 0 if stored == layer.outputs else min(PADDED, rows) * size.width * stored
         return 4 * (self.threads * kernels.count_scratch(channels, stored, points, tiles, self.threads) + padded)
 
@@ -80,6 +83,9 @@ class FastKernels(Kernels):
             return super().convolve(layer, source, target, moments, residual)
         packed = self.prepare(layer)
         before = to_prepared(layer.before, moments)
+        if layer.kernel == 3 and self.is_risky(packed, layer, before, moments or self.measure(layer, source, target)):
+            self.direct.add(layer)
+            return super().convolve(layer, source, target, moments, residual)
         if layer.kernel == 1:
             added = None if residual is None else to_plane(residual, target)
             to = to_plane(target)
@@ -107,6 +113,21 @@ class FastKernels(Kernels):
             assert plane.moments is not None
             found.append(cut_channels(plane.moments, layer.outputs))
         return add_moments(*found)
+
+    def is_risky(self, packed: Packed, layer: Convolve, before: Prepared, moments: Moments) -> bool:
+        """Whether rounding could spoil the layer: outliers in its input, which the transforms spread over their neighbours."""
+        if layer not in self.gains:
+            self.gains[layer] = measure_gain(packed, layer.weight, pool=self.pool)
+        gain, reach = self.gains[layer], to_reach(moments, before, packed.channels)
+        return should_run_directly(gain, reach, ALLOWED * predict_spread(gain, moments, before))
+
+    def measure(self, layer: Convolve, source: Rows, target: Rows) -> Moments:
+        """Of the rows that are read: nobody has needed the moments of the whole."""
+        if layer.before.channel is not None:  # every pixel is brought to one length, whatever it was
+            channels = layer.weight.shape[1]
+            return Moments(count=1, mean=np.zeros(channels), squares=np.zeros(channels))
+        low, high = find_convolved(layer, target.first, target.end)
+        return measure(source.take(max(0, low), min(source.height, high)))
 
     def prepare(self, layer: Convolve) -> Packed:
         if layer not in self.packed:
@@ -136,4 +157,5 @@ def to_prepared(before: Before, moments: Moments | None) -> Prepared:
 
 
 def cut_channels(moments: Moments, channels: int) -> Moments:
-    return Moments(count=moments.count, mean=moments.mean[:channels], squares=moments.squares[:channels])
+    peak = None if moments.peak is None else moments.peak[:channels]
+    return Moments(count=moments.count, mean=moments.mean[:channels], squares=moments.squares[:channels], peak=peak)

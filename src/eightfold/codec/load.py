@@ -17,7 +17,7 @@ from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.inventory import read_inventory
 from ..checkpoints.load import load_module, read_tensors
 from ..checkpoints.rename import rename_early_attention
-from ..core.device import Placement, choose_placement, name_dtype, to_safe
+from ..core.device import Placement, choose_placement, name_dtype, to_half, to_safe
 from ..core.errors import SpaceMismatch, UnknownCheckpoint
 from ..specs.space import Space
 from .codec import Codec
@@ -63,7 +63,9 @@ def build_from(
 ) -> Codec:
     asked = placement or choose_placement("cpu")
     space = candidate.space
-    place = to_safe(asked, candidate.dtypes, f"an autoencoder of space {space.name}")
+    where = f"an autoencoder of space {space.name}"
+    asked = to_half(asked, candidate.dtypes, where)
+    place = to_safe(asked, candidate.dtypes, where)
     folded = fold_weights(candidate.autoencoder, tensors)
 
     @cache

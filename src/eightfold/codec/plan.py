@@ -8,18 +8,19 @@ needed, or kept in a file. The results are the same, whatever the plan.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
 from ..core.errors import RequestError
 from ..core.memory import to_amount
-from .cost import COPYING, DISK, HALO, Machine, count_extra, count_seconds
-from .graph import Attend, Convolve
+from .cost import CALL, DISK, READING, STREAMED, Machine, count_extra, count_seconds
+from .graph import SIDE, Attend, Convolve
 from .kernels import Kernels
 from .schedule import WHOLE, Frame, Pass, Place, find_last_reads, list_passes
 
+PATIENCE = 1.6  # times the fastest plan that one without files may take; a slower one goes to files if these are faster
 STRIPS = (256, 128, 64, 32, 16, 8)  # rows
 CAN_RELEASE = hasattr(mmap, "MADV_DONTNEED")
 
@@ -117,18 +118,26 @@ class Planner:
         plan = self.measure(Choice(places=dict.fromkeys(range(last + 1), Place.MEMORY)))
         if budget is None or plan.peak_bytes <= budget:
             return plan
-        plan = self.shrink(plan, budget)
+        fastest = plan
+        plan = self.shrink(fastest, budget, (Place.PASSING,))
+        if plan.peak_bytes > budget or plan.total_seconds > PATIENCE * fastest.total_seconds:
+            spilling = self.shrink(fastest, budget, (Place.PASSING, Place.FILE))
+            if plan.peak_bytes > budget or (spilling.peak_bytes <= budget and spilling.total_seconds < plan.total_seconds):
+                plan = spilling
         if plan.peak_bytes > budget:
-            smallest = self.shrink(plan, 0).peak_bytes
+            smallest = self.shrink(plan, 0, (Place.PASSING, Place.FILE)).peak_bytes
             what = f"this takes {to_amount(smallest)} at least, and --memory allows {to_amount(budget)}"
             raise RequestError(what, hint=f"--memory {to_amount(smallest * 1.02).replace(' ', '')} is the smallest that works")
         return self.widen(plan, budget)
 
-    def shrink(self, plan: Plan, budget: int) -> Plan:
-        """Change after change, the one that gives back most bytes for a second first, until the plan fits or nothing helps."""
+    def shrink(self, plan: Plan, budget: int, allowed: tuple[Place, ...]) -> Plan:
+        """Change after change, the one that gives back most bytes for a second first, until the plan fits or nothing helps.
+
+        Feature maps that leave the memory go to the places that are `allowed`.
+        """
         while plan.peak_bytes > budget:
             worst = self.excess(plan, budget)
-            found = [changed for changed in map(self.measure, self.list_changes(plan)) if self.excess(changed, budget) < worst]
+            found = [changed for changed in map(self.measure, self.list_changes(plan, allowed)) if self.excess(changed, budget) < worst]
             if not found:
                 return plan
             plan = min(found, key=lambda changed: self.rate(plan, changed, budget))
@@ -143,7 +152,7 @@ class Planner:
         """Seconds for a byte."""
         return max(changed.total_seconds - plan.total_seconds, 1e-6) / (self.excess(plan, budget) - self.excess(changed, budget))
 
-    def list_changes(self, plan: Plan) -> Iterator[Choice]:
+    def list_changes(self, plan: Plan, allowed: tuple[Place, ...]) -> Iterator[Choice]:
         choice = plan.choice
         if choice.keeps_weights:
             yield replace(choice, keeps_weights=False)
@@ -152,11 +161,9 @@ class Planner:
             yield replace(choice, strip=narrower[0])
         worst = max(range(len(plan.passes)), key=plan.bytes.__getitem__)
         for number in self.list_held(plan, worst):
-            for place in (Place.PASSING, Place.FILE):
-                if place is not choice.places[number] and choice.places[number] is Place.MEMORY:
-                    places = {**choice.places, number: place}
-                    for strip in dict.fromkeys([choice.strip, min(choice.strip, 64)]):
-                        yield replace(choice, places=places, strip=strip)
+            for place in allowed:
+                for strip in dict.fromkeys([choice.strip, min(choice.strip, 64)]):
+                    yield replace(choice, places={**choice.places, number: place}, strip=strip)
 
     def list_held(self, plan: Plan, index: int) -> list[int]:
         """Nodes in memory during a pass that need not be: made before or by it, and read then or later."""
@@ -166,7 +173,12 @@ class Planner:
         return [number for number in held if number not in self.frame.whole]
 
     def widen(self, plan: Plan, budget: int) -> Plan:
-        """Use what is left: wider strips, weights that are kept."""
+        """Use what is left: feature maps that fit into memory after all, wider strips, weights that are kept."""
+        for number, place in plan.places.items():
+            if place is not Place.MEMORY:
+                changed = self.measure(replace(plan.choice, places={**plan.places, number: Place.MEMORY}))
+                if changed.peak_bytes <= budget and changed.total_seconds < plan.total_seconds:
+                    plan = changed
         for strip in reversed(STRIPS):
             wider = self.measure(replace(plan.choice, strip=max(strip, plan.choice.strip)))
             if wider.peak_bytes <= budget and wider.total_seconds < plan.total_seconds:
@@ -181,7 +193,8 @@ class Planner:
         ending = [frozenset(number for number, end in last.items() if end == index) for index in range(len(passes))]
         result = len(self.frame.graph.nodes) - 1
         held, packed, replaced, sizes, seconds = {0: self.frame.sizes[0].bytes}, set[int](), dict[int, int](), [], []
-        scratch = 0
+        scratch = spilled = 0
+        files: dict[int, int] = {}
         for index, one in enumerate(passes):
             place = choice.places[one.target]
             over = sorted(number for number in ending[index] & one.replaceable if choice.places[number] is place is not Place.PASSING)
@@ -195,10 +208,14 @@ class Planner:
             extra = max([0, *(count_extra(self.frame, number, self.fast[number], self.rows(one, number)) for number in one.computed)])
             sizes.append(moving + windows + extra + scratch + sum(self.weights[number] for number in packed))
             seconds.append(self.time(one, place, fast if not choice.keeps_weights else ()))
+            if place is Place.FILE and not over:
+                files[one.target] = self.frame.sizes[one.target].bytes
+            spilled = max(spilled, sum(files.values()))
             for number in ending[index]:
                 held.pop(number, None)
-            if place is Place.MEMORY:
-                held[one.target] = self.frame.sizes[one.target].bytes
+                files.pop(number, None)
+            if place is not Place.PASSING:
+                (held if place is Place.MEMORY else files)[one.target] = self.frame.sizes[one.target].bytes
         sizes[-1] += self.frame.sizes[result].bytes  # the copy that is handed over, channels first
         return Plan(
             choice=choice,
@@ -208,7 +225,7 @@ class Planner:
             bytes=tuple(sizes),
             seconds=tuple(seconds),
             base=self.base,
-            spilled=sum(self.frame.sizes[number].bytes for number, place in choice.places.items() if place is Place.FILE),
+            spilled=spilled,
         )
 
     def rows(self, one: Pass, number: int) -> int:
@@ -234,10 +251,18 @@ class Planner:
         part = one.strip / size.height
         return stays + int(max(goes + grows * part, goes * part + grows))
 
-    def time(self, one: Pass, place: Place, packing: tuple[int, ...] | list[int]) -> float:
-        halo = HALO if one.strip < self.frame.sizes[one.target].height else 1.0
-        work = sum(self.costs[number] * halo for number in one.computed) + sum(self.packing[number] for number in packing)
+    def time(self, one: Pass, place: Place, packing: Sequence[int]) -> float:
+        work = sum(self.time_node(one, number) for number in one.computed) + sum(self.packing[number] for number in packing)
         read = sum(self.frame.sizes[number].bytes for number in one.loaded)
         written = self.frame.sizes[one.target].bytes if place is Place.FILE else 0
-        moved = sum(self.frame.sizes[number].bytes for number in one.nodes)
-        return work + (read + written) / DISK + moved / COPYING / 8
+        return work + (read + written) / DISK
+
+    def time_node(self, one: Pass, number: int) -> float:
+        """Seconds that a node takes in a pass: in strips its weights are read for each, and the tiles that two of them share made twice."""
+        target, size = self.frame.sizes[one.target], self.frame.sizes[number]
+        strips = -(-target.height // one.strip)
+        if strips == 1:
+            return self.costs[number]
+        layer = self.frame.node(number).layer
+        shared = 2 * SIDE * (strips - 1) / size.height if isinstance(layer, Convolve) and layer.enlarge else 0.0
+        return self.costs[number] * (STREAMED + shared) + (strips - 1) * (CALL + self.weights[number] / READING)

@@ -61,15 +61,15 @@ class Run:
         self.place_target(one, index)
         cursor = Cursor(self.frame, one.target, one.strip, frozenset(one.nodes) - {one.target}, one.loaded)
         windows = {number: Window(size=self.frame.sizes[number], capacity=rows, device=self.device) for number, rows in one.nodes.items()}
-        found: dict[int, list[Moments]] = {number: [] for number in one.computed if number in self.frame.normed - set(self.moments)}
+        found: dict[int, list[Moments]] = {number: [] for number in one.computed if number not in self.moments}
         for piece in cursor.cut():
-            moments = self.make(piece, one, windows, piece.node in found)
+            moments = self.make(piece, one, windows, piece.node in found and piece.node in self.frame.normed)
             if piece.node in found and moments is not None:
                 found[piece.node].append(moments)
             if piece.node == one.target:
                 self.release(ending, cursor)
                 self.watch(self.plan.find_share(index, piece.end / self.frame.sizes[one.target].height))
-        self.moments |= {number: add_moments(*parts) for number, parts in found.items() if self.is_whole(number, cursor)}
+        self.moments |= {number: add_moments(*parts) for number, parts in found.items() if parts and self.is_whole(number, cursor)}
         for number in ending:
             store = self.stores.pop(number, None)
             if isinstance(store, Spill) and store not in self.stores.values():

@@ -19,6 +19,7 @@ class Placement(NamedTuple):
     device: torch.device
     dtype: torch.dtype
     reason: str
+    is_asked: bool = True  # whether the dtype is what the user wants, rather than what was chosen
 
 
 def name_dtype(dtype: torch.dtype) -> str:
@@ -46,7 +47,19 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
     except (RuntimeError, AssertionError):  # torch's own words for a device that is not there differ from kind to kind
         hint = "--device cpu always works; cuda:0 names the first NVIDIA GPU"
         raise RequestError(f"device {device!r} cannot be used here", hint=hint) from None
-    return Placement(place, getattr(torch, chosen), f"{why}; {chosen}: {'no model overflows it' if dtype == 'auto' else 'asked for'}")
+    reason = f"{why}; {chosen}: {'no model overflows it' if dtype == 'auto' else 'asked for'}"
+    return Placement(place, getattr(torch, chosen), reason, dtype != "auto")
+
+
+def to_half(place: Placement, safe: Sequence[str], where: str) -> Placement:
+    """On a GPU, where nobody asked for a dtype: the one of 16 bits that keeps most digits of those that `where` is safe in."""
+    import torch
+
+    halves = [dtype for dtype in ("float16", "bfloat16") if dtype in safe]
+    if place.is_asked or place.device.type != "cuda" or not halves:
+        return place
+    before, _, _ = place.reason.partition(";")
+    return place._replace(dtype=getattr(torch, halves[0]), reason=f"{before}; {halves[0]}: safe in {where}, in half the memory")
 
 
 def to_safe(place: Placement, safe: Sequence[str], where: str) -> Placement:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """`number` of `total` units of `task` are done; `figures` are what is worth showing beside it (a loss, a rate)."""
+    """`number` of `total` units of `task` are done, a part of the one at work included; `figures` are worth showing beside it (a rate)."""
 
     task: str
-    number: int
+    number: float
     total: int
     figures: dict[str, float] = field(default_factory=dict)

@@ -82,6 +82,7 @@ def encode_all(
     reading = reading or "mode"
     settings = {"space": codec.space.name, "encoder": codec.encoder_fingerprint, "dtype": name_dtype(codec.dtype), "reading": reading}
     settings |= {"seed": str(seed)} if reading == "sample" else {}
+    settings |= to_fast(codec)
 
     def work(_: Path, picture: Picture) -> tuple[Latent, tuple[str, ...]]:
         return codec.encode(picture, reading=reading, seed=seed), picture.notes
@@ -112,7 +113,7 @@ def decode_all(
 
     The latents are read where they are decoded, which names the file in every error; they are small, and in memory since they were hashed.
     """
-    settings = {"space": codec.space.name, "decoder": codec.decoder_fingerprint, "dtype": name_dtype(codec.dtype)}
+    settings = {"space": codec.space.name, "decoder": codec.decoder_fingerprint, "dtype": name_dtype(codec.dtype)} | to_fast(codec)
 
     def work(source: Path, _: None) -> Picture:
         doubts = try_latent(codec, source) if assumed and not force else ()
@@ -138,6 +139,11 @@ def decode_all(
         overwrite=overwrite,
     )
     return run_jobs(craft, jobs)
+
+
+def to_fast(codec: Codec) -> dict[str, str]:
+    """Among the settings that a result was made with; nothing where it is exact."""
+    return {"fast": "true"} if codec.engine.tiled else {}
 
 
 def try_latent(codec: Codec, source: Path) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,9 +19,11 @@ from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_
 from ..checkpoints.identify import identify
 from ..checkpoints.load import load_module, read_tensors
 from ..codec.codec import Codec
+from ..codec.engine import Engine
 from ..codec.load import build_codec, load_codec
 from ..core.device import Placement, choose_placement
 from ..core.errors import CheckpointError, UnknownName
+from ..core.memory import read_amount
 from ..denoisers.unet import UNet
 from ..families.catalog import FAMILIES
 from ..specs.family import Family
@@ -76,12 +78,14 @@ def to_path(name: str | Path) -> Path:
     return path
 
 
-def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Model:
+def load(
+    name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto", memory: str | None = None
+) -> Model:
     """Load a model by name or file. `vae` replaces its autoencoder by another file of the same latent space.
 
-    Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
+    `memory`: see `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
     """
-    path, placement = to_path(name), choose_placement(device, dtype)
+    path, placement, engine = to_path(name), choose_placement(device, dtype), build_engine(memory)
     header, metadata = read_safetensors_header(path)
     shapes = {key.removeprefix(DENOISER): info.shape for key, info in header.items() if not key.startswith((AUTOENCODER, TEXT))}
     family = identify(shapes, FAMILIES, source=str(path), declared=metadata.get("eightfold.family"))
@@ -107,7 +111,7 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
 
     return Model(
         family=family,
-        codec=codec,
+        codec=replace(codec, engine=engine),
         denoiser=build_part(lambda: UNet(family.denoiser), DENOISER),
         words=Words(config),
         text=build_part(lambda: WordsEncoder(config), TEXT),
@@ -118,10 +122,18 @@ def load(name: str | Path = "pocket", *, vae: str | Path | None = None, device: 
     )
 
 
-def load_autoencoder(name: str | Path = "pocket", *, space: str | None = None, device: str = "auto", dtype: str = "auto") -> Codec:
+def load_autoencoder(
+    name: str | Path = "pocket", *, space: str | None = None, device: str = "auto", dtype: str = "auto", memory: str | None = None
+) -> Codec:
     """The autoencoder of a model, by name or file, the one in an autoencoder file, or "pixels", the one without weights.
 
-    `space` says which it is where several spaces share its tensors. Raises UnknownName, or CheckpointError: see `codec.load.load_codec`.
+    `space` says which it is where several spaces share its tensors. `memory`, such as "4GB", bounds the memory that the process may take
+    to encode and decode; without it, 80 % of what is free. Raises UnknownName, or CheckpointError: see `codec.load.load_codec`.
     """
+    engine = build_engine(memory)
     path = name if str(name) in WEIGHTLESS else to_path(name)
-    return load_codec(path, placement=choose_placement(device, dtype), space=space)
+    return replace(load_codec(path, placement=choose_placement(device, dtype), space=space), engine=engine)
+
+
+def build_engine(memory: str | None) -> Engine:
+    return Engine(memory=None if memory is None else read_amount(memory))
