@@ -15,7 +15,7 @@ from numba import njit
 
 from .before import CHANNEL, PLAIN, SMALLEST
 from .finish import finish_edge, finish_pixels, finish_whole
-from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, SIDE
+from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, ROW, SIDE
 from .moments import PARTS
 from .steps import ROWS, add_squares, clear, copy, multiply, normalise, transform
 
@@ -205,8 +205,8 @@ def finish_linear(x, residual, result, sums, place, kind):
     """
     at, to, pixels, channels = place
     partial = np.empty(PARTS * channels, np.float32)
-    for pixel in range(0, pixels, SIDE):
-        first, count = 1 if pixel == 0 else 0, min(SIDE, pixels - pixel)
+    for pixel in range(0, pixels, ROW):
+        first, count = 1 if pixel == 0 else 0, min(ROW, pixels - pixel)
         inverse = np.float32(1 / count)
         for channel in range(0, channels, len(kind[0])):
             offset = pixel * channels + channel

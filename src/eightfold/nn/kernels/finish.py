@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emitter import Emitter
-from .geometry import SIDE
+from .geometry import ROW, SIDE
 from .steps import OUTPUT, split, to_pointer
 
 
@@ -57,7 +57,7 @@ def emit_sums(emitter: Emitter, values: list[Any], partial: Any, place: list[Any
 @intrinsic
 @no_type_check
 def finish_pixels(typing, source, residual, result, partial, place, kind):
-    """SIDE pixels or less, one vector of channels: result = source + residual, and their sums. `residual` may be None, and nothing is
+    """ROW pixels or less, one vector of channels: result = source + residual, and their sums. `residual` may be None, and nothing is
     written then.
 
     place = (at in `source`; at in `residual` and `result`; channel and channels, which is also from pixel to pixel; whether these are the
@@ -69,7 +69,7 @@ def finish_pixels(typing, source, residual, result, partial, place, kind):
         emitter = Emitter(builder, signature.args[5][0].count)
         base, target, sums = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2, 3))
         at, to, channel, channels, first, count, inverse = split(builder, values[4], 7)
-        kept = [builder.icmp_signed("<", emitter.number(index), count) for index in range(SIDE)]
+        kept = [builder.icmp_signed("<", emitter.number(index), count) for index in range(ROW)]
         steps = [
             builder.select(inside, builder.mul(emitter.number(index), channels), emitter.number(0)) for index, inside in enumerate(kept)
         ]
