@@ -73,6 +73,9 @@ def check_moments(found, pixels):
     spread = np.sqrt(exact.squares / exact.count) + 1e-6 * (1 + np.abs(exact.mean))
     assert (np.abs(found.mean - exact.mean) <= 1e-4 * spread).all()
     assert (np.abs(found.squares - exact.squares) <= 1e-4 * exact.count * spread**2).all()
+    largest, unit = np.abs(pixels - exact.mean).max(axis=(0, 1)), 1e-6 * (1 + np.abs(pixels).max(axis=(0, 1)))
+    assert (found.peak >= largest - unit).all()
+    assert (found.peak <= 3 * largest + 100 * unit).all()
 
 
 @settings(max_examples=60)

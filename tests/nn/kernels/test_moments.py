@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -18,6 +20,13 @@ def draw_pixels(seed, shape, mean, spread):
     return (np.random.default_rng(seed).standard_normal(shape) * spread + mean).astype(np.float32)
 
 
+def check_peak(found, exact):
+    """A bound of the largest distance from the mean, and no loose one."""
+    largest = np.abs(exact - exact.mean(axis=0)).max(axis=0)
+    assert (found >= largest * (1 - 1e-6)).all()
+    assert (found <= 1.5 * largest + 2e-7 * np.abs(exact).max()).all()
+
+
 @given(
     seed=st.integers(0, 99), rows=st.integers(1, 900), mean=st.sampled_from([0.0, 1.0, -1e3, 1e5]), spread=st.sampled_from([1e-2, 1.0, 1e3])
 )
@@ -26,6 +35,7 @@ def test_moments_are_those_of_float64(seed, rows, mean, spread):
     found, exact = measure_moments(pixels), pixels.reshape(-1, 512).astype(np.float64)
     assert found.count == 3 * rows
     np.testing.assert_allclose(found.mean, exact.mean(axis=0), rtol=1e-12, atol=1e-12 * spread)
+    check_peak(found.peak, exact)
     np.testing.assert_allclose(found.squares, ((exact - exact.mean(axis=0)) ** 2).sum(axis=0), rtol=1e-6, atol=1e-12)
 
 
@@ -36,6 +46,8 @@ def test_strips_add_up_to_the_whole(seed, cut, mean):
     assert added.count == whole.count
     np.testing.assert_allclose(added.mean, whole.mean, rtol=1e-12)
     np.testing.assert_allclose(added.squares, whole.squares, rtol=1e-6)
+    check_peak(added.peak, pixels.reshape(-1, 8).astype(np.float64))
+    assert add_moments(whole, replace(whole, peak=None)).peak is None
 
 
 @given(seed=st.integers(0, 99), groups=st.sampled_from([1, 2, 4, 8]), mean=st.sampled_from([0.0, 3.0, 1e4]), silu=st.booleans())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from eightfold.nn.kernels.pool import ALIGNMENT, Pool, Scratch, build_buffer
+from eightfold.nn.kernels.pool import ALIGNMENT, LARGE, Pool, Scratch, build_buffer
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -125,7 +127,7 @@ def test_a_pool_needs_a_thread():
         Pool(0)
 
 
-@pytest.mark.parametrize("size", [1, 17, 100_000])
+@pytest.mark.parametrize("size", [1, 17, 100_000, LARGE // 4, LARGE])
 def test_buffers_begin_on_a_cache_line(size):
     buffer = build_buffer(size)
     assert (buffer.ctypes.data % ALIGNMENT, buffer.size, buffer.dtype) == (0, size, np.float32)
@@ -137,3 +139,30 @@ def test_scratch_is_kept_and_grows():
     assert scratch.take("a", 5) is first
     assert scratch.take("b", 5) is not first
     assert scratch.take("a", 11).size >= 11
+
+
+def test_scratch_can_be_given_back():
+    pool = Pool(2)
+    for scratch in pool.scratches:
+        scratch.take("a", 10)
+    pool.release()
+    assert not any(scratch.buffers for scratch in pool.scratches)
+    pool.run(lambda scratch, _item: scratch.take("a", 10), range(4))
+    assert any(scratch.buffers for scratch in pool.scratches)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory is resident is read from /proc")
+def test_a_large_buffer_goes_back_to_the_system_when_it_is_dropped():
+    def read_resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    size = 1 << 24
+    before = read_resident()
+    buffer = build_buffer(size)
+    buffer[:] = 1
+    assert read_resident() - before > 3 * size
+    part = buffer[5:9]
+    del buffer
+    assert part.tolist() == [1] * 4, "a view keeps it"
+    del part
+    assert read_resident() - before < size

@@ -137,6 +137,18 @@ def test_dense_inputs_are_never_sent_the_direct_way(seed, enlarge, spread, mean,
     assert not should_run_directly(gain, to_reach(moments, before, CHANNELS), ALLOWED * predict_spread(gain, moments, before))
 
 
+@settings(max_examples=30)
+@given(seed=st.integers(0, 99), sides=st.tuples(st.integers(1, 25), st.integers(1, 25)), relu=st.booleans())
+def test_dense_results_of_a_kernel_are_a_dense_input(seed, sides, relu):
+    """Peaks of moments that were gathered in blocks are looser than those of one pass."""
+    weight = torch.randn(CHANNELS, CHANNELS, 3, 3, generator=torch.Generator().manual_seed(seed)) / 17
+    packed, before = pack_weights(weight.numpy(), None, lanes=8, pool=POOL), Before(relu=relu)
+    moments = convolve(packed, to_planes(draw_picture(seed, 1.0, sides))[0], pool=POOL).moments
+    gain = measure_gain(packed, weight, pool=POOL)
+    allowed = ALLOWED * predict_spread(gain, moments, before)
+    assert not should_run_directly(gain, to_reach(moments, before, CHANNELS), allowed) or moments.count <= 2
+
+
 @pytest.mark.parametrize("enlarge", [False, True])
 @pytest.mark.parametrize("whole", [False, True], ids=["number", "pixel"])
 def test_one_outlier_sends_a_layer_the_direct_way(enlarge, whole):

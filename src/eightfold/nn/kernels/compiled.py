@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 
 from .before import CHANNEL, PLAIN, SMALLEST
-from .finish import finish_edge, finish_pixel, finish_whole
-from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, SIDE
+from .finish import finish_edge, finish_pixels, finish_whole
+from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, ROW, SIDE
 from .moments import PARTS
 from .steps import ROWS, add_squares, clear, copy, multiply, normalise, transform
 
@@ -199,15 +199,16 @@ def activate(x, at, table, steps, target, sizes, kind):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def finish_pixels(x, residual, result, sums, place, kind):
+def finish_linear(x, residual, result, sums, place, kind):
     """result = x + residual (or nothing written without one), and the sums of what is there then; place = (at in x, at in the others,
     pixels, channels).
     """
     at, to, pixels, channels = place
     partial = np.empty(PARTS * channels, np.float32)
-    for pixel in range(pixels):
-        first = 1 if pixel == 0 else 0
+    for pixel in range(0, pixels, ROW):
+        first, count = 1 if pixel == 0 else 0, min(ROW, pixels - pixel)
+        inverse = np.float32(1 / count)
         for channel in range(0, channels, len(kind[0])):
             offset = pixel * channels + channel
-            finish_pixel(x, residual, result, partial, (at + offset, to + offset, channel, channels, first), kind)
+            finish_pixels(x, residual, result, partial, (at + offset, to + offset, channel, channels, first, count, inverse), kind)
     write_sums(partial, sums, pixels, (0, channels, channels))

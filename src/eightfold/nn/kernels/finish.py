@@ -7,12 +7,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, no_type_check
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .emitter import FLOAT, Emitter
-from .geometry import SIDE
+from .emitter import Emitter
+from .geometry import ROW, SIDE
 from .steps import OUTPUT, split, to_pointer
 
 
@@ -57,24 +56,33 @@ def emit_sums(emitter: Emitter, values: list[Any], partial: Any, place: list[Any
 
 @intrinsic
 @no_type_check
-def finish_pixel(typing, source, residual, result, partial, place, kind):
-    """One pixel, one vector of channels: result = source + residual, and its sums. `residual` may be None, and nothing is written then.
+def finish_pixels(typing, source, residual, result, partial, place, kind):
+    """ROW pixels or less, one vector of channels: result = source + residual, and their sums. `residual` may be None, and nothing is
+    written then.
 
-    place = (at in `source`; at in `residual` and `result`; channel and channels of `partial`; whether this is the first pixel).
+    place = (at in `source`; at in `residual` and `result`; channel and channels, which is also from pixel to pixel; whether these are the
+    first pixels; how many, and 1 / that).
     """
     has_residual = not isinstance(residual, types.NoneType)
 
     def emit(context, builder, signature, values):
         emitter = Emitter(builder, signature.args[5][0].count)
         base, target, sums = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 2, 3))
-        at, to, channel, channels, first = split(builder, values[4], 5)
-        value = emitter.load(base, at)
+        at, to, channel, channels, first, count, inverse = split(builder, values[4], 7)
+        kept = [builder.icmp_signed("<", emitter.number(index), count) for index in range(ROW)]
+        steps = [
+            builder.select(inside, builder.mul(emitter.number(index), channels), emitter.number(0)) for index, inside in enumerate(kept)
+        ]
+        pixels = [emitter.load(base, emitter.add(at, step)) for step in steps]  # in place of a pixel that is not there the first again
         if has_residual:
             other = to_pointer(context, builder, signature.args[1], values[1])
-            value = builder.fadd(value, emitter.load(other, to))
-            emitter.store(value, target, to)
+            added = [emitter.load(other, emitter.add(to, step)) for step in steps]
+            pixels = [builder.fadd(pixel, one) for pixel, one in zip(pixels, added, strict=True)]
+            for pixel, step in zip(pixels, steps, strict=True):
+                emitter.store(pixel, target, emitter.add(to, step))
+        pixels = [builder.select(inside, pixel, emitter.constant(0.0)) for inside, pixel in zip(kept, pixels, strict=True)]
         is_first = builder.icmp_signed("!=", first, emitter.number(0))
-        emit_sums(emitter, [value], sums, [channel, channels], [is_first, ir.Constant(FLOAT, 1.0), None])
+        emit_sums(emitter, pixels, sums, [channel, channels], [is_first, inverse, kept])
         return context.get_dummy_value()
 
     return types.void(source, residual, result, partial, place, kind), emit

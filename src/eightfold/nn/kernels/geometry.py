@@ -9,6 +9,7 @@ SIDE = 4  # results of a tile along each axis
 CHUNK = 32  # channels that the input transform takes at once, so that what it works on stays in the second cache
 POINT_PADDING = 32  # numbers between two points: at a power of two apart they would all fall into one set of the cache
 PRODUCT_PADDING = 16
+ROW = 12  # pixels of a linear map whose moments are gathered at once
 Edge = Literal["zeros", "repeat"]  # what a convolution reads around an image
 
 
@@ -81,7 +82,10 @@ def cut_blocks(tiles: tuple[int, int], sides: tuple[int, int], first_row: int = 
 
 
 def count_tiles(rows: tuple[int, int], width: int, points: int) -> tuple[int, int]:
-    """Tiles down and across that make the `rows` (from, up to) of a result, of an input of this width; with 5 points it is enlarged."""
+    """Tiles down and across that make the `rows` (from, up to) of a result, of an input of this width; with 5 points it is enlarged.
+
+    Rows that begin inside a tile may take one tile more than as many from the top.
+    """
     if points == 5:
         return rows[1] // (2 * SIDE) + 1 - rows[0] // (2 * SIDE), width // SIDE + 1
     return -(-rows[1] // SIDE) - rows[0] // SIDE, -(-width // SIDE)

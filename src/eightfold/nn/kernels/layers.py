@@ -208,7 +208,7 @@ def apply_linear(
             result, to = scratch.take("products", PIXELS * stored), 0
         shape = Shape(1, count, depth, stored, at, 0, depth, to, 0, stored, 0, stored // (2 * packed.lanes))
         compiled.multiply_points(left, packed.weights, packed.bias, result, shape, kind)
-        compiled.finish_pixels(result, added, y, parts[begin // PIXELS], (to, begin * stored, count, stored), kind)
+        compiled.finish_linear(result, added, y, parts[begin // PIXELS], (to, begin * stored, count, stored), kind)
 
     pool.run(work, begins)
     target.moments = join_moments(parts.reshape(-1, PARTS, stored))

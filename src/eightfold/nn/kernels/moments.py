@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 quiet = partial(np.errstate, invalid="ignore", over="ignore")  # what is not finite goes on into the results, where it is seen
+ROUNDED = 1 + 1e-4  # sums of squares made in float32 may be less than they should be
 PARTS = 4  # numbers that are kept of a channel: count, mean, squares, peak
 
 
@@ -36,8 +37,10 @@ def join_moments(parts: np.ndarray) -> Moments:
     total = counts.sum(axis=0)
     mean = (counts * means).sum(axis=0) / total
     apart = means - mean
-    peak = np.where(counts > 0, peaks + np.abs(apart), 0).max(axis=0)  # exact for what lies beyond the mean of its own part
-    return Moments(count=int(total.max()), mean=mean, squares=(squares + counts * apart**2).sum(axis=0), peak=peak)
+    joined = (squares + counts * apart**2).sum(axis=0)
+    peak = np.where(counts > 0, peaks + np.abs(apart), 0).max(axis=0)
+    peak = np.minimum(peak, ROUNDED * np.sqrt(joined) + (ROUNDED - 1) * np.abs(mean))  # none is further off than all of them together
+    return Moments(count=int(total.max()), mean=mean, squares=joined, peak=peak)
 
 
 def add_moments(*parts: Moments) -> Moments:

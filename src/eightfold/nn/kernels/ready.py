@@ -1,6 +1,6 @@
 """Whether the kernels can be used here, where their compiled code is kept, and how it is made without making anybody wait.
 
-Compiling takes about 10 seconds, once for a version of the code, of numba and of the CPU. It happens in a process of its own while the
+Compiling takes 10 to 15 seconds, once for a version of the code, of numba and of the CPU. It happens in a process of its own while the
 plain way computes; that process also compares the kernels with torch, so that a CPU which cannot run them stops it and nothing else.
 """
 
@@ -102,7 +102,7 @@ def self_check(lanes: int) -> str:
 
 @cache
 def available(folder: Path) -> Availability:
-    """Load, compile where that was not done before, and check: may take 10 seconds the first time. The answer holds for this process."""
+    """Load, compile where that was not done before, and check: may take 15 seconds the first time. The answer holds for this process."""
     if missing := find_missing():
         return Availability(usable=False, reason=missing)
     try:
