@@ -9,10 +9,13 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock, Timer
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from ..core.errors import EightfoldError, OutputError
 from ..core.progress import Progress
+
+if TYPE_CHECKING:
+    from ..codec.engine import Engine
 
 T = TypeVar("T")
 
@@ -37,6 +40,12 @@ def show_warnings(warnings: Iterable[str], source: str = "") -> None:
     """A line each, on standard error."""
     for warning in warnings:
         warn(f"warning: {source}: {warning}" if source else f"warning: {warning}")
+
+
+def show_notes(*engines: Engine) -> None:
+    """What was done the slow way and why, each once, on standard error."""
+    for note in dict.fromkeys(note for engine in engines for note in engine.notes):
+        warn(f"note: {note}")
 
 
 def write(stream: TextIO, text: str) -> None:

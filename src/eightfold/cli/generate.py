@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_loading, show_progress, show_warnings
+from .console import Outcome, show_loading, show_notes, show_progress, show_warnings
 from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_placement, to_slugs, to_text
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def generate(
         if film is not None:
             write_film(film, strips, overwrite=output.overwrite)
             outcome.add({"film": str(film)}, str(film), as_json=output.json)
-    return outcome.finish(as_json=output.json, reason=model.placement.reason)
+    code = outcome.finish(as_json=output.json, reason=model.placement.reason)
+    show_notes(model.codec.engine)
+    return code
 
 
 def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from ..core.errors import RequestError
 from ..core.files import refuse_existing
 from ..core.versions import read_versions
-from .console import Outcome, say, track
+from .console import Outcome, say, show_notes, track
 from .options import Choice, Naming, Output, Posterior, Whole, refuse_folder, to_text
 from .transcode import load_codec, require
 
@@ -130,7 +130,9 @@ def roundtrip(
         write_report(report, whole.rows, plates, whole.lost, overwrite=output.overwrite)
         if not output.json:
             say(f"-> {', '.join(map(str, paths))}")
-    return outcome.finish(as_json=output.json, reason="; ".join(dict.fromkeys(codec.reason for codec in codecs.values())))
+    code = outcome.finish(as_json=output.json, reason="; ".join(dict.fromkeys(codec.reason for codec in codecs.values())))
+    show_notes(*(codec.engine for codec in codecs.values()))
+    return code
 
 
 def read_account(run: Iterable[Trip | Lost]) -> Account:

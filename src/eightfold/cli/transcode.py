@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import AmbiguousCheckpoint, EightfoldError, RequestError
 from ..core.memory import to_amount
 from ..core.progress import Progress
-from .console import Outcome, ask, show_loading, show_progress, show_warnings, warn
+from .console import Outcome, ask, show_loading, show_notes, show_progress, show_warnings, warn
 from .options import LATENTS, PICTURES, Choice, Effort, Flag, Naming, Output, Posterior, is_folder, to_text
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def report_batch(
                     outcome.add(result, to_line(path, result) + to_text(result["notes"]), as_json=as_json)
             update(done.progress)
     code = outcome.finish(as_json=as_json, reason=codec.reason if made else "")
+    show_notes(codec.engine)
     if many:
         counts = {f"{begin.task}d": made, "already there": skipped, "failed": outcome.failed}
         text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name.startswith(begin.task))

@@ -18,7 +18,6 @@ from .schedule import Frame
 REFERENCE = 100e9  # multiplications and additions a second of one core, float32, of the processor that the rates below are of
 DIRECT, LINEAR, ATTENTION = 75e9, 90e9, 60e9
 FAST, ENLARGING = 280e9, 470e9  # counted as a direct convolution would need them
-PACKING = 1.5e8  # transformed weights a second
 COPYING, DISK = 4e9, 1e9  # bytes a second
 CALL = 2e-4  # seconds that a layer takes to start
 READING = 1e10  # bytes of weights a second, which every strip reads again

@@ -45,13 +45,15 @@ class Engine:
     """`memory` bounds the resident memory of this process, in bytes; without it a share of what is free is taken.
 
     `watch` is told what share of a run is done; `approve` is asked before a run that the bound on memory makes slow, and raises to refuse.
-    `tiled` gives up exactness for time and memory: pictures are cut into tiles that know nothing of each other.
+    `tiled` gives up exactness for time and memory: pictures are cut into tiles that know nothing of each other. `notes` says, once, why
+    the fast kernels were wanted and not there.
     """
 
     memory: int | None = None
     watch: Watch = ignore
     approve: Callable[[Explanation], None] = ignore
     tiled: bool = False
+    notes: dict[str, None] = field(default_factory=dict)
     graphs: WeakKeyDictionary[StagedAutoencoder, dict[Task, Graph]] = field(default_factory=WeakKeyDictionary)
     frames: dict[tuple[Graph, int, int, torch.dtype], Frame] = field(default_factory=dict)
     kernels: dict[int, FastKernels] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Engine:
             return Kernels(), "too little work for the fast kernels to be worth loading"
         found = ready.available_soon(to_folder() / "kernels")
         if not found.usable:
+            self.notes.setdefault(found.reason)
             return Kernels(), found.reason
         threads = torch.get_num_threads()
         if threads not in self.kernels:

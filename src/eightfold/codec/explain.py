@@ -83,7 +83,8 @@ class Explanation:
         if self.is_plain:
             return {"kernels": "torch, stage by stage"}
         places = {place.value: sum(one is place for one in self.plan.places.values()) for place in Place}
-        return {"kernels": self.kernels.name, "strip": self.strip, "feature_maps": places}
+        why = {"kernels_reason": self.reason} if self.reason else {}
+        return {"kernels": self.kernels.name, **why, "strip": self.strip, "feature_maps": places}
 
     def list_levels(self) -> list[dict[str, Any]]:
         """Passes whose results have one size and one place, taken together, in order of the first."""

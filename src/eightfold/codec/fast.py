@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..nn.kernels import layers as kernels
 from ..nn.kernels.before import Before as Prepared
@@ -25,7 +24,7 @@ from .storage import Size
 FEWEST = 1024  # pixels of a result below which the weights of a layer take longer to read than its products
 NARROWEST = 32  # channels of a 1x1 convolution
 PADDED = 64  # rows at once of a layer that makes more channels than are wanted
-PACKING = 1.5e8  # transformed weights a second of one thread
+PACKING = 6e8  # transformed weights a second of one thread
 
 
 class FastKernels(Kernels):
@@ -131,17 +130,13 @@ class FastKernels(Kernels):
 
     def prepare(self, layer: Convolve) -> Packed:
         if layer not in self.packed:
-            weight, bias = to_array(layer.weight), None if layer.bias is None else to_array(layer.bias)
-            self.packed[layer] = pack_weights(weight, bias, lanes=self.choose_lanes(layer), pool=self.pool, enlarge=layer.enlarge)
+            lanes = self.choose_lanes(layer)
+            self.packed[layer] = pack_weights(layer.weight, layer.bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge)
         return self.packed[layer]
 
     def end_pass(self, keep: bool) -> None:
         if not keep:
             self.packed.clear()
-
-
-def to_array(weight: Tensor) -> np.ndarray:
-    return weight.detach().float().contiguous().numpy()
 
 
 def to_plane(rows: Rows, like: Rows | None = None) -> Plane:

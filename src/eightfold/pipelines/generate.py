@@ -63,6 +63,7 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
     plan = to_plan(request, model.family)
     for prompt in (request.prompt, request.negative):
         model.words.check(prompt, ignore_unknown=request.ignore_unknown)
+    model.codec.plan("decode", plan.width, plan.height)  # which refuses what would not fit into memory
     times = build_grid(plan.grid, model.family.process, plan.steps)
     sampler = build_sampler(plan.sampler, eta=plan.eta)
     return run(model, plan, times, sampler, tokens or encode_prompts(model, plan))

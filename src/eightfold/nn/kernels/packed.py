@@ -125,7 +125,13 @@ def fill_panels(outputs: int, lanes: int) -> int:
 
 
 def pack_weights(
-    weight: np.ndarray | Tensor, bias: np.ndarray | None, *, lanes: int, pool: Pool, enlarge: bool = False, into: np.ndarray | None = None
+    weight: np.ndarray | Tensor,
+    bias: np.ndarray | Tensor | None,
+    *,
+    lanes: int,
+    pool: Pool,
+    enlarge: bool = False,
+    into: np.ndarray | None = None,
 ) -> Packed:
     """Weights [out, in, 3, 3] or [out, in, 1, 1] of any float type; with `enlarge` those of a 3x3 convolution behind a nearest 2x
     enlargement.
@@ -152,7 +158,7 @@ def pack_weights(
             pack_panel(kernels, rows, columns, target, (phase * panels + panel, len(phases) * panels))
 
     pool.run(work, range(panels))
-    zeros = np.zeros(outputs, np.float32) if bias is None else np.asarray(bias, np.float32)
+    zeros = np.zeros(outputs, np.float32) if bias is None else to_numbers(bias).astype(np.float32)
     return Packed(
         weights=target,
         bias=np.concatenate([zeros, np.zeros(stored - outputs, np.float32)]),
