@@ -30,7 +30,7 @@ class Lost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all cases share. `interpreters` name those of contestants that do not run in this one."""
+    """What all cases share. `interpreter` runs ours and diffusers, `peer` the others; `waits` is how the threads of each wait."""
 
     threads: int
     folder: Path
