@@ -42,11 +42,16 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """`modules` have to be installed in the interpreter that runs it; where there is more than one of `waits`, the better one is taken."""
+    """`modules` have to be installed in the interpreter that runs it; where there is more than one of `waits`, the better one is taken.
+
+    One that is not `compared` cannot be given the input of the others; one with `only` a space and a way runs nothing else.
+    """
 
     modules: tuple[str, ...]
     waits: tuple[str | None, ...] = (None,)
     peer: bool = False
+    compared: bool = True
+    only: tuple[str, str] | None = None
 
 
 CONTESTANTS = {
@@ -54,15 +59,17 @@ CONTESTANTS = {
     REFERENCE: Contestant(modules=("torch", "diffusers"), waits=(None, PASSIVE)),
     "diffusers channels-last": Contestant(modules=("torch", "diffusers"), waits=(None, PASSIVE)),
     "OpenVINO": Contestant(modules=("openvino", "torch", "diffusers"), peer=True),
-    "stable-diffusion.cpp": Contestant(modules=("stable_diffusion_cpp",), peer=True),
+    "stable-diffusion.cpp": Contestant(
+        modules=("stable_diffusion_cpp", "torch", "eightfold"), peer=True, compared=False, only=("sd", "decode")
+    ),
 }
 
-QUADRATIC = ("OpenVINO", "its attention would hold a matrix of 17 GB")
+QUADRATIC = tuple((name, "its attention would hold a matrix of 17 GB") for name in ("OpenVINO", "stable-diffusion.cpp"))
 CASES = (
     Case(space="sd", way="decode", side=512),
     Case(space="sd", way="encode", side=512),
     Case(space="sd", way="decode", side=1024, repeats=3),
-    Case(space="sd", way="decode", side=2048, repeats=3, default=False, skip=(QUADRATIC,)),
+    Case(space="sd", way="decode", side=2048, repeats=3, default=False, skip=QUADRATIC),
     Case(space="sd", way="encode", side=1024, repeats=3, default=False),
     Case(space="qwen", way="decode", side=512, repeats=3),
     Case(space="flux2", way="decode", side=512),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, interrupts twice, and what the 
 
 def read_resident() -> int | None:
     """Bytes of this process that are in memory now."""
-    return int(STATM.read_text().split()[1]) * resource.getpagesize() if STATM.exists() else None
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if STATM.exists() else None
 
 
 def read_busy() -> float | None:
@@ -98,20 +97,44 @@ def watch_attention() -> Stopwatch:
     return watch
 
 
+class Gauge:
+    """What this process takes between `start` and `end`. `idle` is the memory that the rise is counted from.
+
+    `foreign` are the CPU seconds of all others on these CPUs meanwhile.
+    """
+
+    def __init__(self, idle: int | None, attention: Stopwatch | None = None) -> None:
+        self.idle, self.attention = idle, attention
+        self.figures: dict[str, float | None] = {}
+
+    def note(self, what: str) -> None:
+        """Starts at "begin", and at "end" keeps the figures: for what can only be told from inside of a run."""
+        if what == "begin":
+            self.start()
+        else:
+            self.figures = self.end()
+
+    def start(self) -> None:
+        self.peak = Peak()
+        if self.attention is not None:
+            self.attention.reset()
+        self.peak.start()
+        self.busy, self.wall, self.cpu = read_busy(), time.perf_counter(), time.process_time()
+
+    def end(self) -> dict[str, float | None]:
+        wall, cpu, busy = time.perf_counter() - self.wall, time.process_time() - self.cpu, read_busy()
+        most = self.peak.end()
+        figures: dict[str, float | None] = {"wall": wall, "cpu": cpu, "peak": most}
+        figures["rise"] = None if most is None or self.idle is None else most - self.idle
+        figures["foreign"] = None if self.busy is None or busy is None else max(0.0, busy - self.busy - cpu)
+        if self.attention is not None and self.attention.calls:
+            figures |= {"attention wall": self.attention.wall, "attention cpu": self.attention.cpu}
+        return figures
+
+
 def measure(run: Callable[[], object], *, idle: int | None, attention: Stopwatch | None = None) -> tuple[object, dict[str, float | None]]:
-    """What `run` gives and what it cost. `idle` is the memory that the rise is counted from, `load` the foreign load: CPU seconds of
-    all others on these CPUs a second, so that 1 is one core."""
-    peak = Peak()
-    if attention is not None:
-        attention.reset()
-    peak.start()
-    busy, start, start_cpu = read_busy(), time.perf_counter(), time.process_time()
+    """What `run` gives and what it cost."""
+    gauge = Gauge(idle, attention)
+    gauge.start()
     result = run()
-    wall, cpu, after = time.perf_counter() - start, time.process_time() - start_cpu, read_busy()
-    most = peak.end()
-    figures: dict[str, float | None] = {"wall": wall, "cpu": cpu, "peak": most}
-    figures["rise"] = None if most is None or idle is None else most - idle
-    figures["foreign"] = None if busy is None or after is None else max(0.0, after - busy - cpu)
-    if attention is not None and attention.calls:
-        figures |= {"attention wall": attention.wall, "attention cpu": attention.cpu}
-    return result, figures
+    return result, gauge.end()

@@ -155,10 +155,9 @@ def build_eager(facts: dict[str, Any], way: str, weights: str, x: np.ndarray, *,
     """diffusers as it is, or with weights and input in channels-last memory (for videos, torch's kind of it for five axes)."""
     network, given = load_theirs(facts, way, weights), torch.from_numpy(x)
     if last:
-        for parameter in network.parameters():
-            if parameter.ndim in (4, 5):
-                memory = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
-                parameter.data = parameter.data.contiguous(memory_format=memory)
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in network.parameters():  # all are copied, so that the file's pages are given back
+            parameter.data = parameter.data.clone(memory_format=formats.get(parameter.ndim, torch.contiguous_format))
         given = given.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -177,7 +176,9 @@ def build_openvino(facts: dict[str, Any], way: str, weights: str, x: np.ndarray,
         if isinstance(part, nn.Upsample) and part.mode == "nearest-exact":
             part.mode = "nearest"  # the same where sides double, and known to the converter
     with torch.no_grad():
-        model = openvino.convert_model(network, example_input=torch.from_numpy(x), input=[tuple(x.shape)])
+        traced = torch.jit.trace(network, torch.from_numpy(x), check_trace=False)  # the check would run it again
+        model = openvino.convert_model(traced, example_input=torch.from_numpy(x), input=[tuple(x.shape)])
+    del network, traced
     config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = openvino.compile_model(model, "CPU", config).create_infer_request()
 

@@ -99,7 +99,8 @@ def to_outside(case: Figures) -> list[str]:
             ratio = case["ratios"].get(name, {})
             times = f"{medians[f'wall outside {INSIDE}']:.2f} s, CPU {medians[f'cpu outside {INSIDE}']:.2f} s"
             wall, cpu = ratio.get(f"wall outside {INSIDE}"), ratio.get(f"cpu outside {INSIDE}")
-            lines.append(f"{name}: {times}" + ("" if cpu is None or wall is None else f", ratios {wall:.2f} and CPU {cpu:.2f}"))
+            disturbed = " disturbed" if ratio.get("disturbed") else ""
+            lines.append(f"{name}: {times}" + ("" if cpu is None or wall is None else f", ratios {wall:.2f}{disturbed} and CPU {cpu:.2f}"))
     return lines
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from codec_meter import Stopwatch, measure, read_resident, watch_attention
+from codec_meter import Gauge, Stopwatch, measure, read_resident, watch_attention
 
 Run = Callable[[], np.ndarray]
 
@@ -43,12 +43,15 @@ def build_ours(job: dict[str, Any], x: np.ndarray) -> Run:
     return lambda: codec.decode_raw(given).numpy()
 
 
-def build_run(job: dict[str, Any]) -> Run:
+def build_run(job: dict[str, Any], gauge: Gauge) -> Run:
+    """The contestant's run; one that does more than is measured tells the gauge when it begins and ends."""
     x, contestant = np.load(job["input"]), job["contestant"]
     if contestant == "ours":
         return build_ours(job, x)
     if contestant == "stable-diffusion.cpp":
-        raise NotImplementedError("its Python package has no way to run an autoencoder alone")
+        from codec_sdcpp import build_sdcpp
+
+        return build_sdcpp(job, gauge.note)
     from codec_peers import build_eager, build_openvino
 
     if contestant == "OpenVINO":
@@ -78,35 +81,34 @@ def prepare(job: dict[str, Any]) -> None:
 
 def read_versions(modules: list[str]) -> dict[str, str]:
     """Of those packages that are installed under the name they are imported by."""
-    names = {name.lower().replace("-", "_"): name for name in (one.metadata["Name"] for one in metadata.distributions())}
-    return {module: metadata.version(names[module]) for module in modules if module in names}
+    names = metadata.packages_distributions()
+    return {names[module][0]: metadata.version(names[module][0]) for module in modules if module in names}
 
 
-def load(job: dict[str, Any]) -> tuple[Run, Stopwatch, dict[str, Any]]:
+def load(job: dict[str, Any], gauge: Gauge) -> tuple[Run, Stopwatch, dict[str, Any]]:
     """A run, the watch over its attention, and the line that says it is ready."""
     start = time.perf_counter()
-    if job["contestant"] != "stable-diffusion.cpp":
-        import torch
+    import torch
 
-        torch.set_num_threads(job["threads"])
+    torch.set_num_threads(job["threads"])
     attention = watch_attention()
-    run = build_run(job)
+    run = build_run(job, gauge)
     ready = {"seconds to load": time.perf_counter() - start, "versions": read_versions(job["modules"])}
-    if "torch" in sys.modules:
-        ready["torch threads"] = sys.modules["torch"].get_num_threads()
+    ready["torch threads"] = torch.get_num_threads()
     return run, attention, ready
 
 
 def serve(job: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> None:
-    run, attention, ready = load(job)
-    idle, result = read_resident(), None
+    gauge, result = Gauge(None), None
+    run, attention, ready = load(job, gauge)
+    gauge.idle = idle = read_resident()
     answer({**ready, "idle": idle})
     for line in sys.stdin:
         command, _, path = line.strip().partition(" ")
         if command == "run":
             result = None  # the last one's memory is not this one's
             result, figures = measure(run, idle=idle, attention=attention)
-            answer(figures)
+            answer(gauge.figures or figures)
         elif command == "save" and result is not None:
             np.save(path, result)
             answer({"saved": path})
