@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ..autoencoders.staged import StagedAutoencoder
 from ..checkpoints.known import to_folder
 from ..core.memory import measure_free, measure_resident
 from ..nn.kernels import ready
+from ..nn.kernels.pool import map_memory
 from ..nn.stages import run_stages
 from .cost import Machine, count_operations, measure_speed
 from .explain import SLOW, WORTH, Explanation, Task
@@ -24,6 +26,7 @@ from .kernels import Kernels
 from .lower import NotLowered, lower
 from .plan import Planner
 from .schedule import Frame
+from .storage import Arena
 from .strips import Run, Watch
 from .tiles import decode_tiled, encode_tiled
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]  # of an input: channels, height, width
 SHARE = 0.8  # of the free memory that a run may take unasked
 TILE, OVERLAP = 64, 8  # cells of the latent
+HELD = 1 << 30  # bytes of buffers that a run may leave to the next one
 FRAMES = 8  # sizes of pictures whose schedules are remembered
 
 
@@ -54,6 +58,7 @@ class Engine:
     approve: Callable[[Explanation], None] = ignore
     tiled: bool = False
     notes: dict[str, None] = field(default_factory=dict)
+    arena: Arena[mmap.mmap] = field(default_factory=lambda: Arena(map_memory))
     graphs: WeakKeyDictionary[StagedAutoencoder, dict[Task, Graph]] = field(default_factory=WeakKeyDictionary)
     frames: dict[tuple[Graph, int, int, torch.dtype], Frame] = field(default_factory=dict)
     kernels: dict[int, FastKernels] = field(default_factory=dict)
@@ -93,10 +98,11 @@ class Engine:
         frame = self.find_frame(network, task, shape, dtype)
         kernels, reason = self.choose_kernels(frame, device)
         base, free = measure_memory(device)
-        base -= sum(one.count_held() for one in self.kernels.values())
+        base -= self.arena.total + sum(one.count_held() for one in self.kernels.values())
         budget = self.memory if self.memory is not None else None if free is None else base + int(SHARE * free)
         threads = torch.get_num_threads()
-        planner = Planner(frame=frame, kernels=kernels, machine=Machine(threads=threads, speed=measure_speed(threads)), base=base)
+        machine = Machine(threads=threads, speed=measure_speed(threads))
+        planner = Planner(frame=frame, kernels=kernels, machine=machine, base=base, arena=self.arena)
         fastest = planner.plan(None)
         plan = fastest if budget is None or fastest.peak_bytes <= budget else planner.plan(budget)
         return Explanation(
@@ -125,8 +131,14 @@ class Engine:
         if found.slowdown > SLOW:
             self.approve(found)
         folder = to_folder() / "spill"
-        run = Run(frame=found.frame, plan=found.plan, kernels=found.kernels, device=x.device, folder=folder, watch=self.watch)
-        return run.run(x), found.to_record()
+        if not found.plan.choice.reuses:
+            self.arena.drop(0)
+        arena = self.arena if found.plan.choice.reuses else None
+        run = Run(frame=found.frame, plan=found.plan, kernels=found.kernels, device=x.device, folder=folder, watch=self.watch, arena=arena)
+        try:
+            return run.run(x), found.to_record()
+        finally:
+            self.arena.drop(HELD)
 
 
 def measure_memory(device: torch.device) -> tuple[int, int | None]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 from ..core.errors import RequestError
 from ..core.memory import to_amount
@@ -19,6 +20,7 @@ from .cost import CALL, DISK, READING, STREAMED, Machine, count_extra, count_sec
 from .graph import SIDE, Attend, Convolve
 from .kernels import Kernels
 from .schedule import WHOLE, Frame, Pass, Place, find_last_reads, list_passes
+from .storage import Arena
 
 PATIENCE = 1.6  # times the fastest plan that one without files may take; a slower one goes to files if these are faster
 STRIPS = (256, 128, 64, 32, 16, 8)  # rows
@@ -32,6 +34,11 @@ class Choice:
     places: dict[int, Place]
     strip: int = WHOLE
     keeps_weights: bool = True
+
+    @property
+    def reuses(self) -> bool:
+        """Whether the memory of a feature map that is done with is held for another one: where there is enough of it."""
+        return self.keeps_weights and self.strip >= WHOLE and all(place is Place.MEMORY for place in self.places.values())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,12 +89,13 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Planner:
-    """Plans for one network on one size of input."""
+    """Plans for one network on one size of input. `arena` is what an earlier run has left."""
 
     frame: Frame
     kernels: Kernels
     machine: Machine
     base: int
+    arena: Arena[Any] = field(default_factory=lambda: Arena(lambda _: None))
 
     @cached_property
     def fast(self) -> list[bool]:
@@ -194,6 +202,8 @@ class Planner:
         result = len(self.frame.graph.nodes) - 1
         held, packed, replaced, sizes, seconds = {0: self.frame.sizes[0].bytes}, set[int](), dict[int, int](), [], []
         scratch = spilled = 0
+        arena = self.arena.count()
+        buffers = {0: arena.take(self.frame.sizes[0].bytes)} if choice.reuses else {}
         files: dict[int, int] = {}
         for index, one in enumerate(passes):
             place = choice.places[one.target]
@@ -204,6 +214,11 @@ class Planner:
             packed = packed | set(fast) if choice.keeps_weights else set(fast)
             scratch = max([scratch, *(self.count_scratch(one, number) for number in fast)])
             moving = self.move(one, ending[index] - set(over[:1]), held, new=place is Place.MEMORY and not over)
+            if choice.reuses:
+                buffers |= {one.target: buffers.pop(over[0])} if over else {one.target: arena.take(self.frame.sizes[one.target].bytes)}
+                for number in ending[index] - set(over[:1]):
+                    arena.give(buffers.pop(number))
+                moving = arena.total
             windows = sum(self.frame.sizes[number].row_bytes * rows for number, rows in one.nodes.items())
             extra = max([0, *(count_extra(self.frame, number, self.fast[number], self.rows(one, number)) for number in one.computed)])
             sizes.append(moving + windows + extra + scratch + sum(self.weights[number] for number in packed))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import OutputError
+from ..nn.kernels.pool import map_memory
 
 PAGE = mmap.PAGESIZE
 
@@ -34,33 +37,74 @@ class Size:
         return self.height * self.row_bytes
 
 
-def allocate(size: Size, device: torch.device) -> tuple[Tensor, mmap.mmap | None]:
-    """An empty tensor [height, width, channels] and, on a CPU, the mapping under it, which goes back to the system when both are gone.
+B = TypeVar("B")
+LOOSE = 2  # times the bytes that are needed that a buffer taken again may have
 
-    A mapping of its own rather than malloc's: what malloc keeps for later would count as ours.
+
+class Arena(Generic[B]):
+    """Buffers that are used again: memory that was touched before is faster than new memory.
+
+    A plan counts with one that makes nothing, a run has one of real memory; so both come to the same sum.
     """
+
+    def __init__(self, make: Callable[[int], B]) -> None:
+        self.make = make
+        self.free: list[tuple[int, B]] = []
+        self.total = 0
+
+    def take(self, size: int) -> tuple[int, B]:
+        """The smallest buffer that is free and not much too large, or a new one, with its bytes."""
+        fitting = [index for index, (bytes, _) in enumerate(self.free) if size <= bytes <= LOOSE * size]
+        if fitting:
+            return self.free.pop(min(fitting, key=lambda index: self.free[index][0]))
+        self.total += size
+        return size, self.make(size)
+
+    def give(self, buffer: tuple[int, B]) -> None:
+        """It may be taken again."""
+        self.free.append(buffer)
+
+    def drop(self, keep: int) -> None:
+        """Let go of free buffers, the largest first, until all together have no more than `keep` bytes."""
+        self.free.sort(key=lambda one: one[0])
+        while self.free and self.total > keep:
+            bytes, _ = self.free.pop()
+            self.total -= bytes
+
+    def count(self) -> Arena[None]:
+        """One that makes nothing and is in the same state."""
+        other = Arena[None](lambda _: None)
+        other.free, other.total = [(bytes, None) for bytes, _ in self.free], self.total
+        return other
+
+
+def allocate(size: Size, device: torch.device) -> Tensor:
+    """An empty tensor [height, width, channels]; on a CPU with memory of its own, which goes back to the system when it is gone."""
     shape = (size.height, size.width, size.channels)
     if device.type != "cpu" or size.bytes == 0:
-        return torch.empty(shape, dtype=size.dtype, device=device), None
-    memory = mmap.mmap(-1, size.bytes)
-    if hasattr(mmap, "MADV_HUGEPAGE") and size.bytes >= 1 << 22:
-        memory.madvise(mmap.MADV_HUGEPAGE)  # a page fault for 2 MB rather than for 4 kB
-    return torch.frombuffer(memory, dtype=size.dtype).view(shape), memory
+        return torch.empty(shape, dtype=size.dtype, device=device)
+    return torch.frombuffer(map_memory(size.bytes), dtype=size.dtype).view(shape)
 
 
 class Memory:
-    """A whole feature map in memory."""
+    """A whole feature map in memory; on a CPU out of an `arena`, if there is one."""
 
-    def __init__(self, size: Size, device: torch.device) -> None:
+    def __init__(self, size: Size, device: torch.device, arena: Arena[mmap.mmap] | None = None) -> None:
         self.size = size
-        self.rows, self.mapping = allocate(size, device)
         self.released = 0
+        self.buffer: tuple[int, mmap.mmap] | None = None
+        if device.type != "cpu" or size.bytes == 0:
+            self.rows = allocate(size, device)
+            return
+        self.buffer = (size.bytes, map_memory(size.bytes)) if arena is None else arena.take(size.bytes)
+        numbers = torch.frombuffer(self.buffer[1], dtype=size.dtype, count=size.bytes // size.dtype.itemsize)
+        self.rows = numbers.view(size.height, size.width, size.channels)
 
     def release(self, upto: int) -> None:
         """Give back the rows above `upto`, which nobody will read again."""
         end = upto * self.size.row_bytes // PAGE * PAGE
-        if self.mapping is not None and end > self.released and hasattr(mmap, "MADV_DONTNEED"):
-            self.mapping.madvise(mmap.MADV_DONTNEED, self.released, end - self.released)
+        if self.buffer is not None and end > self.released and hasattr(mmap, "MADV_DONTNEED"):
+            self.buffer[1].madvise(mmap.MADV_DONTNEED, self.released, end - self.released)
             self.released = end
 
 
@@ -124,7 +168,7 @@ class Window:
 
     def __post_init__(self) -> None:
         rows = Size(height=self.capacity, width=self.size.width, channels=self.size.channels, dtype=self.size.dtype)
-        self.buffer, _ = allocate(rows, self.device)
+        self.buffer = allocate(rows, self.device)
 
     @property
     def rows(self) -> Tensor:

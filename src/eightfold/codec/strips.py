@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,14 +18,17 @@ from .kernels import Kernels
 from .layers import Rows, apply, attend, measure
 from .plan import Plan
 from .schedule import Cursor, Frame, Pass, Piece, Place
-from .storage import Memory, Spill, Window
+from .storage import Arena, Memory, Spill, Window
 
 Watch = Callable[[float], None]
 
 
 @dataclass(kw_only=True, eq=False)
 class Run:
-    """One run of a plan. `folder` is where feature maps are spilled; `watch` is told the share of the work that is done."""
+    """One run of a plan. `folder` is where feature maps are spilled; `watch` is told the share of the work that is done.
+
+    `arena` has the buffers that earlier runs have left, for a plan that reuses them.
+    """
 
     frame: Frame
     plan: Plan
@@ -34,13 +38,14 @@ class Run:
     watch: Watch
     stores: dict[int, Memory | Spill] = field(default_factory=dict)
     moments: dict[int, Moments] = field(default_factory=dict)
+    arena: Arena[mmap.mmap] | None = None
 
     @torch.no_grad()
     def run(self, x: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c2 h2 w2"]:
         """The network's result for an input of the frame's size and dtype, on its device."""
         with ExitStack() as stack:
             stack.callback(self.close)
-            self.stores[0] = Memory(self.frame.sizes[0], self.device)
+            self.stores[0] = Memory(self.frame.sizes[0], self.device, self.arena)
             self.stores[0].rows.copy_(x[0].permute(1, 2, 0))
             if 0 in self.frame.normed:
                 self.moments[0] = measure(self.stores[0].rows)
@@ -51,10 +56,7 @@ class Run:
             return result.rows.permute(2, 0, 1)[None].contiguous()
 
     def close(self) -> None:
-        for store in self.stores.values():
-            if isinstance(store, Spill):
-                store.close()
-        self.stores.clear()
+        self.free(frozenset(self.stores))
 
     def run_pass(self, one: Pass, index: int) -> None:
         ending = self.plan.ending[index]
@@ -67,14 +69,24 @@ class Run:
             if piece.node in found and moments is not None:
                 found[piece.node].append(moments)
             if piece.node == one.target:
-                self.release(ending, cursor)
+                if self.arena is None:
+                    self.release(ending, cursor)
                 self.watch(self.plan.find_share(index, piece.end / self.frame.sizes[one.target].height))
         self.moments |= {number: add_moments(*parts) for number, parts in found.items() if parts and self.is_whole(number, cursor)}
-        for number in ending:
-            store = self.stores.pop(number, None)
-            if isinstance(store, Spill) and store not in self.stores.values():
-                store.close()
+        self.free(ending)
         self.kernels.end_pass(self.plan.keeps_weights)
+
+    def free(self, ending: frozenset[int]) -> None:
+        """Let go of what nobody reads again."""
+        for store in [self.stores.pop(number) for number in ending]:
+            if store not in self.stores.values():
+                self.let_go(store)
+
+    def let_go(self, store: Memory | Spill) -> None:
+        if isinstance(store, Spill):
+            store.close()
+        elif self.arena is not None and store.buffer is not None:
+            self.arena.give(store.buffer)
 
     def is_whole(self, number: int, cursor: Cursor) -> bool:
         return cursor.done[number] == self.frame.sizes[number].height
@@ -87,8 +99,10 @@ class Run:
             return
         if replaced is not None:
             self.stores[one.target] = self.stores[replaced]
+        elif place is Place.FILE:
+            self.stores[one.target] = Spill(size, self.folder)
         else:
-            self.stores[one.target] = Memory(size, self.device) if place is Place.MEMORY else Spill(size, self.folder)
+            self.stores[one.target] = Memory(size, self.device, self.arena)
 
     def release(self, ending: frozenset[int], cursor: Cursor) -> None:
         for number in ending:
