@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eightfold.core.device import DTYPES, WIDER, choose_placement, to_safe
+from eightfold.core.device import DTYPES, WIDER, choose_placement, to_half, to_safe
 from eightfold.core.errors import RequestError, UnknownName
 
 
@@ -51,3 +51,28 @@ def test_what_overflows_is_replaced_by_the_next_wider(asked, safe, taken):
 
 def test_every_dtype_leads_to_the_widest():
     assert set(WIDER) == set(DTYPES) and all(wider[-1:] == ("float32",) for dtype, wider in WIDER.items() if dtype != "float32")
+
+
+def place_on_cuda(dtype="auto"):
+    """As `choose_placement` says it where there is a GPU."""
+    place = choose_placement("cpu", dtype)
+    return place._replace(device=torch.device("cuda"), reason=place.reason.replace("cpu: asked for", "cuda: the first that is there"))
+
+
+@pytest.mark.parametrize(
+    ("safe", "taken"),
+    [(("float32", "bfloat16", "float16"), "float16"), (("float32", "bfloat16"), "bfloat16"), (("float16", "float32"), "float16")],
+)
+def test_on_a_gpu_16_bits_are_enough(safe, taken):
+    place = to_half(place_on_cuda(), safe, "space x")
+    assert place.dtype == getattr(torch, taken) and place.device.type == "cuda"
+    assert place.reason == f"cuda: the first that is there; {taken}: safe in space x, in half the memory"
+    assert not place.is_asked and to_safe(place, safe, "space x") is place
+
+
+def test_where_32_bits_stay():
+    every = ("float32", "bfloat16", "float16")
+    for place in (choose_placement("cpu"), place_on_cuda("float32"), place_on_cuda("bfloat16")):
+        assert to_half(place, every, "space x") is place
+    alone = place_on_cuda()
+    assert to_half(alone, ("float32",), "space x") is alone

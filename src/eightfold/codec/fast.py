@@ -99,8 +99,8 @@ class FastKernels(Kernels):
 
     def convolve_padded(
         self, packed: Packed, layer: Convolve, source: Rows, target: Rows, before: Prepared, residual: Rows | None
-    ) -> Moments:
-        """A layer whose channels are no whole vectors: made with more, in a buffer, and copied."""
+    ) -> Moments | None:
+        """A layer whose channels are no whole vectors: made with more, in a buffer, and copied. No moments where something is added."""
         found = []
         for low in range(target.first, target.end, PADDED):
             high = min(low + PADDED, target.end)
@@ -111,7 +111,7 @@ class FastKernels(Kernels):
             target.take(low, high).copy_(made if residual is None else made + residual.take(low, high))
             assert plane.moments is not None
             found.append(cut_channels(plane.moments, layer.outputs))
-        return add_moments(*found)
+        return add_moments(*found) if residual is None else None
 
     def is_risky(self, packed: Packed, layer: Convolve, before: Prepared, moments: Moments) -> bool:
         """Whether rounding could spoil the layer: outliers in its input, which the transforms spread over their neighbours."""

@@ -60,6 +60,8 @@ class Builder:
 
     def convolve_by(self, x: Value, weight: Tensor, bias: Tensor | None, *, residual: Value | None = None, **how: Any) -> Value:
         layer = Convolve(weight=weight, bias=bias, before=x.before, enlarge=x.enlarge, **how)
+        if layer.enlarge and (layer.kernel != 3 or layer.stride != 1):
+            raise NotLowered("something other than a 3x3 convolution reads an enlarged feature map")
         scale = self.scale(x) * (2 if x.enlarge else 1) / layer.stride
         inputs = (x.node,) if residual is None else (x.node, self.settle(residual))
         return self.add(layer, inputs, layer.outputs, scale)
@@ -115,6 +117,7 @@ def lower_block(builder: Builder, block: Any, x: Value) -> Value:
     """Both kinds of residual block: normalised over groups of channels and pixels, or over the channels of a pixel."""
     if getattr(block, "time_emb_proj", None) is not None:
         raise NotLowered("a residual block with a time embedding")
+    builder.settle(x)
     hidden = builder.convolve(replace(x, before=to_before(block.norm1, silu=True)), block.conv1, **to_edge(block.conv1))
     shortcut = x if block.conv_shortcut is None else builder.convolve(x, block.conv_shortcut)
     normed = replace(hidden, before=to_before(block.norm2, silu=True))

@@ -142,8 +142,8 @@ class Cursor:
 
 
 def reads_aside(node: Node, slot: int) -> bool:
-    """Whether a node reads other rows of an input than those it makes."""
-    return (isinstance(node.layer, Convolve) and node.layer.kernel == 3 and slot == 0) or (isinstance(node.layer, Attend) and slot > 0)
+    """Whether a node may read rows of an input when it has written the same rows: neighbours, or once more for other channels."""
+    return (isinstance(node.layer, Convolve) and slot == 0) or (isinstance(node.layer, Attend) and slot > 0)
 
 
 def build_pass(frame: Frame, target: int, places: Mapping[int, Place], strip: int) -> Pass:

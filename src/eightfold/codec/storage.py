@@ -115,15 +115,18 @@ class Spill:
     """
 
     def __init__(self, size: Size, folder: Path) -> None:
-        self.size = size
+        self.size, self.folder = size, folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self.to_error(error, folder) from error
+        try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self.file.fileno(), 0, size.bytes)  # a full disk is found before the work, not after it
         except OSError as error:
+            self.close()  # the error would keep it open, and with it what room there was
             raise self.to_error(error, folder) from error
-        self.folder = folder
 
     def to_error(self, error: OSError, folder: Path) -> OutputError:
         what = f"cannot keep {self.size.bytes / 1e9:.2f} GB in a temporary file in {folder}: {error.strerror or error}"

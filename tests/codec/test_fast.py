@@ -1,0 +1,160 @@
+"""With the fast kernels networks give what torch gives, whatever the plan, and where numbers stand out too."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("numba")
+
+from eightfold.autoencoders.staged import StagedAutoencoder
+from eightfold.nn.kernels.ready import find_lanes, load_kernels
+
+load_kernels(Path(__file__).parents[2] / ".pytest_cache" / "kernels")
+
+from eightfold.codec import fast
+from eightfold.codec.fast import FastKernels
+from eightfold.codec.graph import Convolve
+from eightfold.codec.lower import lower
+from eightfold.codec.plan import Choice
+from eightfold.codec.schedule import Frame, Place
+from eightfold.codec.storage import Size
+from eightfold.nn.stages import run_stages
+from toyruns import CASES, Task, build_frame, build_graph, build_network, build_planner, draw_choice, draw_input, poison, run_plan, to_stages
+
+LANES = sorted({4, 8, find_lanes()})
+KERNELS = {lanes: FastKernels(lanes, 1) for lanes in LANES}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toys take the way of large pictures."""
+    monkeypatch.setattr(fast, "FEWEST", 1)
+    monkeypatch.setattr(fast, "NARROWEST", 8)
+
+
+def run_fast(network: StagedAutoencoder, task: Task, x: Tensor, kernels: FastKernels, folder: Path, seed: int | None = None) -> Tensor:
+    """By a plan drawn at random, or with everything in memory."""
+    frame = build_frame(lower(to_stages(network, task), x.shape[1]), x)
+    planner = build_planner(frame, kernels)
+    return run_plan(planner, planner.plan(None) if seed is None else planner.measure(draw_choice(frame, seed)), x, folder)
+
+
+@torch.no_grad()
+def compare(found: Tensor, network: StagedAutoencoder, task: Task, x: Tensor) -> tuple[float, float]:
+    """The largest difference from torch relative to the largest output, and decibels of the root mean square of all."""
+    expected = run_stages(to_stages(network, task), x)
+    largest = float(expected.abs().max())
+    error = (found - expected).double()
+    return float(error.abs().max()) / largest, 20 * math.log10(largest / max(float(error.square().mean().sqrt()), 1e-30))
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_networks_are_those_of_torch(name: str, task: Task, lanes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch)
+    network = build_network(name)
+    for seed, cells in ((None, (3, 2)), (lanes, (5, 3))):
+        x = draw_input(name, task, *cells)
+        largest, decibels = compare(run_fast(network, task, x, KERNELS[lanes], tmp_path, seed), network, task, x)
+        assert largest < 5e-5 and decibels > 100
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_most_work_is_fast(name: str, task: Task) -> None:
+    """Else the test above would compare torch with itself."""
+    x = draw_input(name, task, 3, 2)
+    frame = build_frame(build_graph(name, task), x)
+    pairs = zip(frame.graph.nodes, frame.sizes, strict=True)
+    layers = [(node.layer, size) for node, size in pairs if isinstance(node.layer, Convolve) and node.layer.stride == 1]
+    inner = [KERNELS[8].is_fast(layer, size) for layer, size in layers if layer.weight.shape[1] % 8 == 0 and layer.kernel == 3]
+    assert len(inner) >= 5 and all(inner)
+    kernels = FastKernels(8, 1)
+    run_fast(build_network(name), task, x, kernels, Path("nowhere"))
+    assert len(kernels.packed) >= len(inner) and len(kernels.direct) <= len(inner) // 3
+
+
+@torch.no_grad()
+def plant(network: StagedAutoencoder, where: str) -> StagedAutoencoder:
+    """One weight, or the gain of one channel of a norm, that stands out: in the first third of the layers, and in the middle one."""
+    network = deepcopy(network)
+    endings = ("weight",) if where == "weight" else ("norm1.weight", "norm2.weight", "norm.weight", "norm1.gamma", "norm2.gamma", "gamma")
+    number = 4 if where == "weight" else (1, 3)
+    dims = (4,) if where == "weight" else (1, 3)
+    found = [one for name, one in network.named_parameters() if name.endswith(endings) and one.ndim in dims and one.numel() > 4]
+    assert number and found
+    for one in (found[len(found) // 3], found[len(found) // 2], found[-2 if len(found) > 1 else -1]):
+        flat = one.view(-1)
+        flat[len(flat) // 2] *= 100 if where == "weight" else 50
+    return network
+
+
+@pytest.mark.parametrize("where", ["input", "weight", "gain"])
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_numbers_that_stand_out(name: str, task: Task, where: str, tmp_path: Path) -> None:
+    if where == "gain" and name.startswith("tiny"):
+        pytest.skip("it has no norms")
+    network, x = build_network(name), draw_input(name, task, 5, 4)
+    if where == "input":
+        x[0, :, x.shape[2] // 2, x.shape[3] // 3] *= 300
+        x[0, 0, 0, 0] = -200
+    else:
+        network = plant(network, where)
+    largest, decibels = compare(run_fast(network, task, x, KERNELS[LANES[-1]], tmp_path, seed=5), network, task, x)
+    assert largest < 2e-4 and decibels > 100
+
+
+def test_risky_layers_are_run_directly(tmp_path: Path) -> None:
+    network, x = build_network("pocket"), draw_input("pocket", "decode", 5, 4)
+    calm, rough = FastKernels(8, 1), FastKernels(8, 1)
+    run_fast(network, "decode", x, calm, tmp_path)
+    x[0, :, 2, 1] *= 1e4
+    run_fast(network, "decode", x, rough, tmp_path)
+    assert len(rough.direct) > len(calm.direct)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_prepared_weights(keeps: bool, tmp_path: Path) -> None:
+    """Kept for the next run, or given back pass by pass, and as large as was said."""
+    kernels, x = FastKernels(8, 1), draw_input("flux2", "decode", 3, 4)
+    frame = build_frame(build_graph("flux2", "decode"), x)
+    planner = build_planner(frame, kernels)
+    plan = planner.measure(Choice(places=dict.fromkeys(range(len(frame.sizes)), Place.MEMORY), keeps_weights=keeps))
+    first = run_plan(planner, plan, x, tmp_path)
+    assert bool(kernels.packed) is keeps
+    for layer, packed in kernels.packed.items():
+        assert packed.weights.nbytes == kernels.count_weights(layer)
+    held = {layer: packed.weights for layer, packed in kernels.packed.items()}
+    assert torch.equal(run_plan(planner, plan, x, tmp_path), first)
+    assert all(kernels.packed[layer].weights is weights for layer, weights in held.items())
+    assert kernels.count_held() >= sum(weights.nbytes for weights in held.values())
+
+
+def test_which_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    kernels = FastKernels(8, 1)
+
+    def ask(shape: tuple[int, int, int], side: int = 64, **how: object) -> bool:
+        outputs, channels, kernel = shape
+        layer = Convolve(weight=torch.zeros(outputs, channels, kernel, kernel), bias=None, **how)  # type: ignore[arg-type]
+        return kernels.is_fast(layer, Size(height=side, width=side, channels=outputs, dtype=torch.float32))
+
+    assert ask((64, 64, 3)) and ask((64, 64, 1)) and ask((3, 64, 3)) and ask((64, 64, 3), enlarge=True) and ask((64, 64, 3), edge="repeat")
+    assert not ask((64, 4, 3)) and not ask((64, 64, 3), stride=2) and not ask((64, 64, 3), side=16)
+    assert not ask((64, 64, 3), enlarge=True, edge="repeat") and not ask((8, 64, 1)) and not ask((64, 64, 5))
+
+
+def test_a_layer_alone_in_any_strips(tmp_path: Path) -> None:
+    """A strip more or less changes no number but by rounding."""
+    x = draw_input("pocket", "decode", 12, 5)
+    frame: Frame = build_frame(build_graph("pocket", "decode"), x)
+    planner = build_planner(frame, KERNELS[8])
+    places = {number: Place.MEMORY if number in frame.whole else Place.PASSING for number in range(len(frame.sizes))}
+    results = [run_plan(planner, planner.measure(Choice(places=places, strip=strip)), x, tmp_path) for strip in (8, 24, 32, 128)]
+    for other in results[1:]:
+        assert (other - results[0]).abs().max() < 2e-5 * results[0].abs().max()
