@@ -113,17 +113,21 @@ def run_plan(
 
 def poison(patch: pytest.MonkeyPatch) -> None:
     """New memory is not a number, and so is what was given back: whoever reads a row that is not there has it in the result."""
-    allocate, release = storage.allocate, storage.Memory.release
+    allocate, release, build = storage.allocate, storage.Memory.release, storage.Memory.__init__
 
-    def allocate_poisoned(size: storage.Size, device: torch.device) -> Any:
-        tensor, mapping = allocate(size, device)
-        return tensor.fill_(torch.nan), mapping
+    def allocate_poisoned(size: storage.Size, device: torch.device) -> torch.Tensor:
+        return allocate(size, device).fill_(torch.nan)
+
+    def build_poisoned(self: storage.Memory, *given: Any, **named: Any) -> None:
+        build(self, *given, **named)
+        self.rows.fill_(torch.nan)
 
     def release_poisoned(self: storage.Memory, upto: int) -> None:
         release(self, upto)
         self.rows[:upto] = torch.nan
 
     patch.setattr(storage, "allocate", allocate_poisoned)
+    patch.setattr(storage.Memory, "__init__", build_poisoned)
     patch.setattr(storage.Memory, "release", release_poisoned)
 
 

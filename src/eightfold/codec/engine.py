@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from jaxtyping import Float
@@ -58,6 +58,7 @@ class Engine:
     approve: Callable[[Explanation], None] = ignore
     tiled: bool = False
     notes: dict[str, None] = field(default_factory=dict)
+    seen: WeakSet[Graph] = field(default_factory=WeakSet)
     arena: Arena[mmap.mmap] = field(default_factory=lambda: Arena(map_memory))
     graphs: WeakKeyDictionary[StagedAutoencoder, dict[Task, Graph]] = field(default_factory=WeakKeyDictionary)
     frames: dict[tuple[Graph, int, int, torch.dtype], Frame] = field(default_factory=dict)
@@ -102,7 +103,7 @@ class Engine:
         budget = self.memory if self.memory is not None else None if free is None else base + int(SHARE * free)
         threads = torch.get_num_threads()
         machine = Machine(threads=threads, speed=measure_speed(threads))
-        planner = Planner(frame=frame, kernels=kernels, machine=machine, base=base, arena=self.arena)
+        planner = Planner(frame=frame, kernels=kernels, machine=machine, base=base, arena=self.arena, again=frame.graph in self.seen)
         fastest = planner.plan(None)
         plan = fastest if budget is None or fastest.peak_bytes <= budget else planner.plan(budget)
         return Explanation(
@@ -138,6 +139,8 @@ class Engine:
         try:
             return run.run(x), found.to_record()
         finally:
+            self.seen.add(found.frame.graph)
+            found.kernels.end_run()
             self.arena.drop(HELD)
 
 

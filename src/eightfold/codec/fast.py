@@ -35,6 +35,7 @@ class FastKernels(Kernels):
         self.name = f"Winograd F(4x4, 3x3), vectors of {lanes}"
         self.pool = Pool(threads)
         self.packed: dict[Convolve, Packed] = {}
+        self.spares: list[np.ndarray] = []
         self.gains: dict[Convolve, Gain] = {}
         self.direct: set[Convolve] = set()  # what was run directly, for the sake of rounding
 
@@ -131,12 +132,25 @@ class FastKernels(Kernels):
     def prepare(self, layer: Convolve) -> Packed:
         if layer not in self.packed:
             lanes = self.choose_lanes(layer)
-            self.packed[layer] = pack_weights(layer.weight, layer.bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge)
+            into = self.take_spare(self.count_weights(layer))
+            self.packed[layer] = pack_weights(layer.weight, layer.bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge, into=into)
         return self.packed[layer]
+
+    def take_spare(self, size: int) -> np.ndarray | None:
+        """A buffer of the last pass with so many bytes or more; where none is large enough all are let go of, before there is a new one."""
+        fitting = [index for index, one in enumerate(self.spares) if one.nbytes >= size]
+        if not fitting:
+            self.spares.clear()
+            return None
+        return self.spares.pop(min(fitting, key=lambda index: self.spares[index].nbytes))
 
     def end_pass(self, keep: bool) -> None:
         if not keep:
+            self.spares = [one.weights for one in self.packed.values()]
             self.packed.clear()
+
+    def end_run(self) -> None:
+        self.spares.clear()
 
 
 def to_plane(rows: Rows, like: Rows | None = None) -> Plane:

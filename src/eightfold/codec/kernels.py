@@ -34,5 +34,8 @@ class Kernels:
         convolve(layer, source, target, table=to_table(layer.before, moments), residual=residual)
         return None
 
+    def end_run(self) -> None:
+        """Called when a run is over, however it ended."""
+
     def end_pass(self, keep: bool) -> None:
         """Called between passes: `keep` what was prepared for later ones."""

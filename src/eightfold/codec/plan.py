@@ -29,16 +29,14 @@ CAN_RELEASE = hasattr(mmap, "MADV_DONTNEED")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choice:
-    """What a plan decides."""
+    """What a plan decides: where feature maps are, how high strips are, whether weights that were prepared are kept for the next run, and
+    whether the memory of a feature map that is done with is kept for another one.
+    """
 
     places: dict[int, Place]
     strip: int = WHOLE
-    keeps_weights: bool = True
-
-    @property
-    def reuses(self) -> bool:
-        """Whether the memory of a feature map that is done with is held for another one: where there is enough of it."""
-        return self.keeps_weights and self.strip >= WHOLE and all(place is Place.MEMORY for place in self.places.values())
+    keeps_weights: bool = False
+    reuses: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,13 +87,16 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Planner:
-    """Plans for one network on one size of input. `arena` is what an earlier run has left."""
+    """Plans for one network on one size of input. `arena` is what an earlier run has left; `again` says
+    that there was one, so that there may be more, and weights are worth keeping.
+    """
 
     frame: Frame
     kernels: Kernels
     machine: Machine
     base: int
     arena: Arena[Any] = field(default_factory=lambda: Arena(lambda _: None))
+    again: bool = False
 
     @cached_property
     def fast(self) -> list[bool]:
@@ -123,7 +124,7 @@ class Planner:
     def plan(self, budget: int | None) -> Plan:
         """The fastest found whose peak is within `budget` bytes. Raises RequestError, with the smallest that works."""
         last = len(self.frame.graph.nodes) - 1
-        plan = self.measure(Choice(places=dict.fromkeys(range(last + 1), Place.MEMORY)))
+        plan = self.measure(Choice(places=dict.fromkeys(range(last + 1), Place.MEMORY), keeps_weights=self.again))
         if budget is None or plan.peak_bytes <= budget:
             return plan
         fastest = plan
@@ -162,6 +163,9 @@ class Planner:
 
     def list_changes(self, plan: Plan, allowed: tuple[Place, ...]) -> Iterator[Choice]:
         choice = plan.choice
+        if choice.reuses:
+            choice = replace(choice, reuses=False)
+            yield choice
         if choice.keeps_weights:
             yield replace(choice, keeps_weights=False)
         narrower = [strip for strip in STRIPS if strip < choice.strip]
@@ -191,7 +195,7 @@ class Planner:
             wider = self.measure(replace(plan.choice, strip=max(strip, plan.choice.strip)))
             if wider.peak_bytes <= budget and wider.total_seconds < plan.total_seconds:
                 plan = wider
-        kept = self.measure(replace(plan.choice, keeps_weights=True))
+        kept = self.measure(replace(plan.choice, keeps_weights=self.again))
         return kept if kept.peak_bytes <= budget else plan
 
     def measure(self, choice: Choice) -> Plan:
@@ -201,7 +205,7 @@ class Planner:
         ending = [frozenset(number for number, end in last.items() if end == index) for index in range(len(passes))]
         result = len(self.frame.graph.nodes) - 1
         held, packed, replaced, sizes, seconds = {0: self.frame.sizes[0].bytes}, set[int](), dict[int, int](), [], []
-        scratch = spilled = 0
+        scratch = spilled = before = 0
         arena = self.arena.count()
         buffers = {0: arena.take(self.frame.sizes[0].bytes)} if choice.reuses else {}
         files: dict[int, int] = {}
@@ -212,6 +216,7 @@ class Planner:
                 replaced[index] = over[0]
             fast = [number for number in one.computed if self.fast[number]]
             packed = packed | set(fast) if choice.keeps_weights else set(fast)
+            weights = sum(self.weights[number] for number in packed)
             scratch = max([scratch, *(self.count_scratch(one, number) for number in fast)])
             moving = self.move(one, ending[index] - set(over[:1]), held, new=place is Place.MEMORY and not over)
             if choice.reuses:
@@ -221,7 +226,8 @@ class Planner:
                 moving = arena.total
             windows = sum(self.frame.sizes[number].row_bytes * rows for number, rows in one.nodes.items())
             extra = max([0, *(count_extra(self.frame, number, self.fast[number], self.rows(one, number)) for number in one.computed)])
-            sizes.append(moving + windows + extra + scratch + sum(self.weights[number] for number in packed))
+            sizes.append(moving + windows + extra + scratch + max(weights, before))
+            before = max(weights, before)  # buffers that the next pass prepares its weights in
             seconds.append(self.time(one, place, fast if not choice.keeps_weights else ()))
             if place is Place.FILE and not over:
                 files[one.target] = self.frame.sizes[one.target].bytes
