@@ -85,10 +85,10 @@ def build_planner(frame: Frame, kernels: Kernels | None = None, base: int = 0) -
     return Planner(frame=frame, kernels=kernels or Kernels(), machine=Machine(threads=1), base=base)
 
 
-def draw_choice(frame: Frame, seed: int) -> Choice:
-    """Any place for every node that may have one, any strip."""
+def draw_choice(frame: Frame, seed: int, passing: float | None = None) -> Choice:
+    """Any place for every node that may have one, any strip. `passing` is the share that is made again."""
     dice = random.Random(seed)
-    passing = dice.choice([0.2, 0.5, 0.8])
+    passing = dice.choice([0.2, 0.5, 0.8]) if passing is None else passing
     weights = [passing, (1 - passing) / 2, (1 - passing) / 2]
     kinds = [Place.PASSING, Place.FILE, Place.MEMORY]
     drawn = {number: dice.choices(kinds, weights)[0] for number in range(len(frame.graph.nodes))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,21 @@ from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice
 from eightfold.codec.schedule import Frame, Place
 from eightfold.codec.storage import Size
-from eightfold.nn.stages import run_stages
-from toyruns import CASES, Task, build_frame, build_graph, build_network, build_planner, draw_choice, draw_input, poison, run_plan, to_stages
+from eightfold.nn.stages import Convolution, run_stages
+from toyruns import (
+    CASES,
+    Task,
+    build_frame,
+    build_graph,
+    build_network,
+    build_planner,
+    draw_choice,
+    draw_input,
+    poison,
+    run_plan,
+    to_stages,
+)
+from weights import draw, randomise
 
 LANES = sorted({4, 8, find_lanes()})
 KERNELS = {lanes: FastKernels(lanes, 1) for lanes in LANES}
@@ -38,11 +52,16 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "NARROWEST", 8)
 
 
+def draw_strips(frame: Frame, seed: int) -> Choice:
+    """Few nodes are made again: a call of a kernel takes longer here than its work."""
+    return replace(draw_choice(frame, seed, passing=0.05), strip=16)
+
+
 def run_fast(network: StagedAutoencoder, task: Task, x: Tensor, kernels: FastKernels, folder: Path, seed: int | None = None) -> Tensor:
     """By a plan drawn at random, or with everything in memory."""
     frame = build_frame(lower(to_stages(network, task), x.shape[1]), x)
     planner = build_planner(frame, kernels)
-    return run_plan(planner, planner.plan(None) if seed is None else planner.measure(draw_choice(frame, seed)), x, folder)
+    return run_plan(planner, planner.plan(None) if seed is None else planner.measure(draw_strips(frame, seed)), x, folder)
 
 
 @torch.no_grad()
@@ -59,7 +78,7 @@ def compare(found: Tensor, network: StagedAutoencoder, task: Task, x: Tensor) ->
 def test_networks_are_those_of_torch(name: str, task: Task, lanes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     network = build_network(name)
-    for seed, cells in ((None, (3, 2)), (lanes, (5, 3))):
+    for seed, cells in ((None, (2, 2)), (lanes, (4, 2))):
         x = draw_input(name, task, *cells)
         largest, decibels = compare(run_fast(network, task, x, KERNELS[lanes], tmp_path, seed), network, task, x)
         assert largest < 5e-5 and decibels > 100
@@ -84,10 +103,8 @@ def plant(network: StagedAutoencoder, where: str) -> StagedAutoencoder:
     """One weight, or the gain of one channel of a norm, that stands out: in the first third of the layers, and in the middle one."""
     network = deepcopy(network)
     endings = ("weight",) if where == "weight" else ("norm1.weight", "norm2.weight", "norm.weight", "norm1.gamma", "norm2.gamma", "gamma")
-    number = 4 if where == "weight" else (1, 3)
     dims = (4,) if where == "weight" else (1, 3)
     found = [one for name, one in network.named_parameters() if name.endswith(endings) and one.ndim in dims and one.numel() > 4]
-    assert number and found
     for one in (found[len(found) // 3], found[len(found) // 2], found[-2 if len(found) > 1 else -1]):
         flat = one.view(-1)
         flat[len(flat) // 2] *= 100 if where == "weight" else 50
@@ -99,7 +116,7 @@ def plant(network: StagedAutoencoder, where: str) -> StagedAutoencoder:
 def test_numbers_that_stand_out(name: str, task: Task, where: str, tmp_path: Path) -> None:
     if where == "gain" and name.startswith("tiny"):
         pytest.skip("it has no norms")
-    network, x = build_network(name), draw_input(name, task, 5, 4)
+    network, x = build_network(name), draw_input(name, task, 3, 3)
     if where == "input":
         x[0, :, x.shape[2] // 2, x.shape[3] // 3] *= 300
         x[0, 0, 0, 0] = -200
@@ -109,13 +126,29 @@ def test_numbers_that_stand_out(name: str, task: Task, where: str, tmp_path: Pat
     assert largest < 2e-4 and decibels > 100
 
 
-def test_risky_layers_are_run_directly(tmp_path: Path) -> None:
-    network, x = build_network("pocket"), draw_input("pocket", "decode", 5, 4)
-    calm, rough = FastKernels(8, 1), FastKernels(8, 1)
-    run_fast(network, "decode", x, calm, tmp_path)
-    x[0, :, 2, 1] *= 1e4
-    run_fast(network, "decode", x, rough, tmp_path)
-    assert len(rough.direct) > len(calm.direct)
+@pytest.mark.parametrize(("name", "cells"), [("flux2", (34, 34)), ("qwen", (34, 34))])
+def test_a_convolution_of_1x1_behind_the_last_one(
+    name: str, cells: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large enough for the fast kernels by their own measure: it may not be written over what it reads."""
+    monkeypatch.undo()
+    x = draw_input(name, "encode", *cells)
+    largest, _ = compare(run_fast(build_network(name), "encode", x, KERNELS[LANES[-1]], tmp_path), build_network(name), "encode", x)
+    assert largest < 5e-5
+
+
+@pytest.mark.parametrize(("factor", "directly"), [(1.0, False), (1e5, True), (math.inf, True)])
+def test_risky_layers_are_run_directly(factor: float, directly: bool, tmp_path: Path) -> None:
+    """One pixel whose rounding errors the transforms would spread over its neighbours."""
+    x, layer, kernels = draw(1, 8, 40, 40), randomise(Convolution(8, 16), 1), FastKernels(8, 1)
+    x[0, 3, 20, 20] *= factor
+    frame = build_frame(lower([layer], 8), x)
+    planner = build_planner(frame, kernels)
+    found, expected = run_plan(planner, planner.plan(None), x, tmp_path), layer(x).detach()
+    assert bool(kernels.direct) is directly
+    far = torch.ones(40, 40, dtype=torch.bool)
+    far[19:22, 19:22] = False
+    assert (found - expected)[..., far].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -149,12 +182,11 @@ def test_which_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ask((64, 64, 3), enlarge=True, edge="repeat") and not ask((8, 64, 1)) and not ask((64, 64, 5))
 
 
-def test_a_layer_alone_in_any_strips(tmp_path: Path) -> None:
-    """A strip more or less changes no number but by rounding."""
-    x = draw_input("pocket", "decode", 12, 5)
-    frame: Frame = build_frame(build_graph("pocket", "decode"), x)
+def test_strips_change_no_number_but_by_rounding(tmp_path: Path) -> None:
+    x = draw_input("tiny", "decode", 5, 2)
+    frame: Frame = build_frame(build_graph("tiny", "decode"), x)
     planner = build_planner(frame, KERNELS[8])
     places = {number: Place.MEMORY if number in frame.whole else Place.PASSING for number in range(len(frame.sizes))}
-    results = [run_plan(planner, planner.measure(Choice(places=places, strip=strip)), x, tmp_path) for strip in (8, 24, 32, 128)]
+    results = [run_plan(planner, planner.measure(Choice(places=places, strip=strip)), x, tmp_path) for strip in (8, 24, 128)]
     for other in results[1:]:
         assert (other - results[0]).abs().max() < 2e-5 * results[0].abs().max()

@@ -39,7 +39,9 @@ def test_amounts(text: str, amount: int) -> None:
     assert read_amount(text) == amount
 
 
-@pytest.mark.parametrize("text", ["", "GB", "four GB", "-4GB", "0", "0GB", "0.0 MB", "4 PB", "4,5GB", "4 GB RAM", "1e9", "inf", "nan", "4..5GB"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "four GB", "-4GB", "0", "0GB", "0.0 MB", "4 PB", "4,5GB", "4 GB RAM", "1e9", "inf", "nan", "4..5GB"]
+)
 def test_no_amounts(text: str) -> None:
     with pytest.raises(RequestError, match="no amount of memory") as raised:
         read_amount(text)

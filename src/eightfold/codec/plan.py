@@ -133,8 +133,10 @@ class Planner:
             spilling = self.shrink(fastest, budget, (Place.PASSING, Place.FILE))
             if plan.peak_bytes > budget or (spilling.peak_bytes <= budget and spilling.total_seconds < plan.total_seconds):
                 plan = spilling
+        if plan.peak_bytes > budget:  # of the way to the smallest, which depends on no budget: so what is named to the user works
+            plan = self.shrink(fastest, 0, (Place.PASSING, Place.FILE))
         if plan.peak_bytes > budget:
-            smallest = self.shrink(plan, 0, (Place.PASSING, Place.FILE)).peak_bytes
+            smallest = plan.peak_bytes
             what = f"this takes {to_amount(smallest)} at least, and --memory allows {to_amount(budget)}"
             raise RequestError(what, hint=f"--memory {to_amount(smallest * 1.02).replace(' ', '')} is the smallest that works")
         return self.widen(plan, budget)
