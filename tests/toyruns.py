@@ -82,7 +82,7 @@ def build_frame(graph: Graph, x: Tensor) -> Frame:
 
 
 def build_planner(frame: Frame, kernels: Kernels | None = None, base: int = 0) -> Planner:
-    return Planner(frame=frame, kernels=kernels or Kernels(), machine=Machine(threads=1), base=base)
+    return Planner(frame=frame, kernels=kernels or Kernels(), machine=Machine(threads=1), base=base, again=True)
 
 
 def draw_choice(frame: Frame, seed: int, passing: float | None = None) -> Choice:

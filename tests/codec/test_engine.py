@@ -133,7 +133,7 @@ def test_the_record_is_in_the_file(tmp_path: Path) -> None:
     latent = codec.encode(draw_picture())
     latent.save(tmp_path / "a.latent.safetensors")
     again = read_latent(tmp_path / "a.latent.safetensors")
-    assert again.run == latent.run and set(again.run) == {"kernels", "strip", "feature_maps"}
+    assert again.run == latent.run and set(again.run) == {"kernels", "kernels_reason", "strip", "feature_maps"}
 
 
 def test_a_picture_of_one_tile_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from .schedule import WHOLE, Frame, Pass, Place, find_last_reads, list_passes
 from .storage import Arena
 
 PATIENCE = 1.6  # times the fastest plan that one without files may take; a slower one goes to files if these are faster
+AIMS = (1.0, 0.85, 0.7, 0.5)  # shares of the budget that searches go for
 STRIPS = (256, 128, 64, 32, 16, 8)  # rows
 CAN_RELEASE = hasattr(mmap, "MADV_DONTNEED")
 
@@ -127,19 +128,27 @@ class Planner:
         plan = self.measure(Choice(places=dict.fromkeys(range(last + 1), Place.MEMORY), keeps_weights=self.again))
         if budget is None or plan.peak_bytes <= budget:
             return plan
-        fastest = plan
-        plan = self.shrink(fastest, budget, (Place.PASSING,))
-        if plan.peak_bytes > budget or plan.total_seconds > PATIENCE * fastest.total_seconds:
-            spilling = self.shrink(fastest, budget, (Place.PASSING, Place.FILE))
-            if plan.peak_bytes > budget or (spilling.peak_bytes <= budget and spilling.total_seconds < plan.total_seconds):
-                plan = spilling
-        if plan.peak_bytes > budget:  # of the way to the smallest, which depends on no budget: so what is named to the user works
-            plan = self.shrink(fastest, 0, (Place.PASSING, Place.FILE))
-        if plan.peak_bytes > budget:
-            smallest = plan.peak_bytes
-            what = f"this takes {to_amount(smallest)} at least, and --memory allows {to_amount(budget)}"
-            raise RequestError(what, hint=f"--memory {to_amount(smallest * 1.02).replace(' ', '')} is the smallest that works")
-        return self.widen(plan, budget)
+        fitting = self.search(plan, budget, (Place.PASSING,))
+        if fitting is None or fitting.total_seconds > PATIENCE * plan.total_seconds:
+            fitting = self.search(plan, budget, (Place.PASSING, Place.FILE), fitting)
+        if fitting is not None:
+            return fitting
+        # of the way to the smallest, which depends on no budget: so what is named to the user works
+        smallest = self.shrink(plan, 0, (Place.PASSING, Place.FILE))
+        if smallest.peak_bytes <= budget:
+            return self.widen(smallest, budget)
+        what = f"this takes {to_amount(smallest.peak_bytes)} at least, and --memory allows {to_amount(budget)}"
+        raise RequestError(what, hint=f"--memory {to_amount(smallest.peak_bytes * 1.02).replace(' ', '')} is the smallest that works")
+
+    def search(self, plan: Plan, budget: int, allowed: tuple[Place, ...], best: Plan | None = None) -> Plan | None:
+        """The fastest of some that fit, and of `best`. Going for less than the budget and widening what comes of it is sometimes better."""
+        for share in AIMS:
+            aim = self.base + int(share * (budget - self.base))
+            found = self.shrink(plan, aim, allowed)
+            if found.peak_bytes <= budget:
+                found = self.widen(found, budget)
+                best = found if best is None or found.total_seconds < best.total_seconds else best
+        return best
 
     def shrink(self, plan: Plan, budget: int, allowed: tuple[Place, ...]) -> Plan:
         """Change after change, the one that gives back most bytes for a second first, until the plan fits or nothing helps.
