@@ -14,10 +14,6 @@ from torch import Tensor
 pytest.importorskip("numba")
 
 from eightfold.autoencoders.staged import StagedAutoencoder
-from eightfold.nn.kernels.ready import find_lanes, load_kernels
-
-load_kernels(Path(__file__).parents[2] / ".pytest_cache" / "kernels")
-
 from eightfold.codec import fast
 from eightfold.codec.fast import FastKernels
 from eightfold.codec.graph import Convolve
@@ -25,6 +21,7 @@ from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice
 from eightfold.codec.schedule import Frame, Place
 from eightfold.codec.storage import Size
+from eightfold.nn.kernels.ready import find_lanes
 from eightfold.nn.stages import Convolution, run_stages
 from toyruns import (
     CASES,

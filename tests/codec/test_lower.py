@@ -20,7 +20,6 @@ from toyruns import CASES, CONFIGS, Task, build_frame, build_graph, build_planne
 from toyspaces import TOYS
 from weights import draw, randomise
 
-
 WIDER = ResidualBlock(4, 6, groups=2, eps=1e-6)  # its shortcut is a convolution, its other way begins with a norm
 
 
@@ -92,7 +91,7 @@ def test_a_time_embedding() -> None:
 
 def test_a_network_without_a_graph_is_run_stage_by_stage() -> None:
     class Negative(KLAutoencoder):
-        def decoder_stages(self):  # noqa: ANN202
+        def decoder_stages(self):
             return [*super().decoder_stages(), Negate()]
 
     plain, network = (randomise(kind(TOYS["pocket"].autoencoder), seed=1) for kind in (KLAutoencoder, Negative))  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ class Ledger:
 
     def run_pass(self, one: Pass, index: int) -> None:
         cursor = Cursor(self.frame, one.target, one.strip, frozenset(one.nodes) - {one.target}, one.loaded)
-        windows = {number: (0, 0) for number in one.nodes}
+        windows = dict.fromkeys(one.nodes, (0, 0))
         made = dict.fromkeys({*one.nodes, one.target}, 0)
         is_stored = self.plan.places[one.target] is not Place.PASSING
         if is_stored:

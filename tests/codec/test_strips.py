@@ -132,7 +132,7 @@ def test_nothing_is_left_open(kind: type[BaseException], at: int, tmp_path: Path
     planner = build_planner(build_frame(build_graph("pocket", "decode"), x))
     plan = planner.measure(spill_everything(planner.frame))
     seen: list[int] = []
-    with pytest.raises(kind, match="^stop$"):
+    with pytest.raises(kind, match=r"^stop$"):
         run_plan(planner, plan, x, tmp_path, kernels=Failing(at, kind("stop")), watch=lambda _: seen.append(count_open(tmp_path)))
     assert count_open(tmp_path) == 0 and list(tmp_path.iterdir()) == []
     assert at == 1 or max(seen) >= 1
