@@ -25,6 +25,7 @@ SIZE = (150, 204)
 def _steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A process that takes the same whatever was run in it before, and spills into a folder of its own."""
     monkeypatch.setattr(engines, "measure_resident", lambda: BASE)
+    monkeypatch.setattr(engines, "RESERVE", 0)
     monkeypatch.setattr(engines, "measure_free", lambda: 1 << 40)
     monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path.parent / "cache"))
 

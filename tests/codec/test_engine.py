@@ -36,6 +36,7 @@ WIDTH, HEIGHT = 99, 140
 def _steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A process of one size, plenty free, no fast kernels, and a folder of its own to spill to."""
     monkeypatch.setattr(engines, "measure_resident", lambda: BASE)
+    monkeypatch.setattr(engines, "RESERVE", 0)
     monkeypatch.setattr(engines, "measure_free", lambda: 1 << 40)
     monkeypatch.setattr(ready, "available_soon", lambda _: Availability(usable=False, reason="not in this test"))
     monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path / "cache"))

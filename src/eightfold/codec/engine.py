@@ -15,7 +15,7 @@ from torch import Tensor
 from ..autoencoders.posterior import Posterior
 from ..autoencoders.staged import StagedAutoencoder
 from ..checkpoints.known import to_folder
-from ..core.memory import measure_free, measure_resident
+from ..core.memory import give_back, measure_free, measure_resident
 from ..nn.kernels import ready
 from ..nn.kernels.pool import map_memory
 from ..nn.stages import run_stages
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]  # of an input: channels, height, width
 SHARE = 0.8  # of the free memory that a run may take unasked
 TILE, OVERLAP = 64, 8  # cells of the latent
+RESERVE = 40_000_000  # bytes for what cannot be counted: code that is touched for the first time, stacks, small objects
 HELD = 1 << 30  # bytes of buffers that a run may leave to the next one
 FRAMES = 8  # sizes of pictures whose schedules are remembered
 
@@ -99,7 +100,7 @@ class Engine:
         frame = self.find_frame(network, task, shape, dtype)
         kernels, reason = self.choose_kernels(frame, device)
         base, free = measure_memory(device)
-        base -= self.arena.total + sum(one.count_held() for one in self.kernels.values())
+        base += RESERVE - self.arena.total - sum(one.count_held() for one in self.kernels.values())
         budget = self.memory if self.memory is not None else None if free is None else base + int(SHARE * free)
         threads = torch.get_num_threads()
         machine = Machine(threads=threads, speed=measure_speed(threads))
@@ -131,6 +132,7 @@ class Engine:
             return run_stages(stages, x), found.to_record()
         if found.slowdown > SLOW:
             self.approve(found)
+        give_back()
         folder = to_folder() / "spill"
         if not found.plan.choice.reuses:
             self.arena.drop(0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from .errors import RequestError
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc
 CGROUPS = (  # limit and use of the control group that a container is: version 2, version 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -43,6 +46,16 @@ def measure_resident() -> int:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
     return 0
+
+
+@cache
+def give_back() -> None:
+    """Have malloc return buffers of 4 MB and more to the system as soon as they are freed; done once, and where malloc is glibc's.
+
+    It would otherwise keep more and more of what torch works in, which nobody could count on.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(THRESHOLD, 1 << 22)
 
 
 def measure_free() -> int | None:
