@@ -161,7 +161,7 @@ def try_waits(case: Case, name: str, setting: Setting) -> dict[str | None, dict[
 
 
 def fight(case: Case, names: Sequence[str], setting: Setting, say: Say) -> dict[str, dict[str, Any]]:
-    """Every contestant's runs: one warm-up, whose result is kept for the error, then in turn, every other round backwards."""
+    """Every contestant's runs: two warm-ups, whose second result is kept for the error, then in turn, every other round backwards."""
     results: dict[str, dict[str, Any]] = {}
     workers: dict[str, Worker] = {}
     skipped = dict(case.skip)
@@ -188,7 +188,7 @@ def fight(case: Case, names: Sequence[str], setting: Setting, say: Say) -> dict[
 def open_worker(case: Case, name: str, setting: Setting, workers: dict[str, Worker], results: dict[str, Any], say: Say) -> None:
     say(f"{case.name}: {name} loads and warms up")
     workers[name] = start(case, name, setting, setting.waits.get(name))
-    results[name] |= {**workers[name].ready, "warm-up": workers[name].ask("run")}
+    results[name] |= {**workers[name].ready, "warm-up": workers[name].ask("run"), "second": workers[name].ask("run")}
     workers[name].ask(f"save {setting.folder / f'{name}.npy'}")
 
 
