@@ -175,7 +175,12 @@ def test_which_layers(monkeypatch: pytest.MonkeyPatch) -> None:
         return kernels.is_fast(layer, Size(height=side, width=side, channels=outputs, dtype=torch.float32))
 
     assert ask((64, 64, 3)) and ask((64, 64, 1)) and ask((3, 64, 3)) and ask((64, 64, 3), enlarge=True) and ask((64, 64, 3), edge="repeat")
-    assert not ask((64, 4, 3)) and not ask((64, 64, 3), stride=2) and not ask((64, 64, 3), side=16)
+    assert (
+        not ask((64, 4, 3))
+        and ask((64, 64, 3), stride=2)
+        and not ask((64, 48, 3), stride=2, edge="repeat")
+        and not ask((64, 64, 3), side=16)
+    )
     assert not ask((64, 64, 3), enlarge=True, edge="repeat") and not ask((8, 64, 1)) and not ask((64, 64, 5))
 
 

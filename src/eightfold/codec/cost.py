@@ -53,7 +53,9 @@ def count_seconds(frame: Frame, number: int, is_fast: bool, machine: Machine) ->
     if isinstance(node.layer, Convolve):
         operations = 2.0 * pixels * node.layer.weight.numel()
         rate = LINEAR if node.layer.kernel == 1 else DIRECT
-        if is_fast and node.layer.kernel == 3:
+        if is_fast and node.layer.stride == 2:
+            rate = LINEAR
+        elif is_fast and node.layer.kernel == 3:
             rate = ENLARGING if node.layer.enlarge else FAST
         return CALL + operations / (rate * speed)
     if isinstance(node.layer, Attend):

@@ -16,6 +16,7 @@ from ..nn.kernels.packed import Packed, choose_lanes, count_numbers, pack_weight
 from ..nn.kernels.plane import Plane
 from ..nn.kernels.pool import Pool
 from ..nn.kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
+from ..nn.kernels.strided import convolve_strided, pack_strided
 from .graph import Before, Convolve, find_convolved
 from .kernels import Kernels
 from .layers import Rows, measure, to_table
@@ -45,8 +46,11 @@ class FastKernels(Kernels):
 
     def is_fast(self, layer: Convolve, size: Size) -> bool:
         lanes = choose_lanes(layer.weight.shape[1], layer.outputs, self.lanes)
-        if not lanes or layer.stride != 1 or layer.kernel not in (1, 3) or size.height * size.width < FEWEST:
+        if not lanes or layer.kernel not in (1, 3) or size.height * size.width < FEWEST:
             return False
+        if layer.stride != 1:
+            bare = layer.before.group is None and layer.before.channel is None and not layer.before.silu and not layer.before.relu
+            return layer.stride == 2 and layer.kernel == 3 and layer.edge == "zeros" and bare and self.count_stored(layer) == layer.outputs
         if layer.kernel == 1:
             return min(layer.weight.shape[:2]) >= NARROWEST and self.count_stored(layer) == layer.outputs
         return not (layer.enlarge and layer.edge != "zeros")
@@ -60,6 +64,8 @@ class FastKernels(Kernels):
 
     def count_weights(self, layer: Convolve) -> int:
         outputs, channels, kernel, _ = layer.weight.shape
+        if layer.stride == 2:
+            channels, kernel = channels * kernel**2, 1
         return 4 * count_numbers(channels, outputs, self.choose_lanes(layer), kernel=kernel, enlarge=layer.enlarge)
 
     def count_packing(self, layer: Convolve) -> float:
@@ -72,7 +78,8 @@ class FastKernels(Kernels):
 
     def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
         channels, stored, step = layer.weight.shape[1], self.count_stored(layer), 2 if layer.enlarge else 1
-        points = 1 if layer.kernel == 1 else 5 if layer.enlarge else 6
+        points = 1 if layer.kernel == 1 or layer.stride == 2 else 5 if layer.enlarge else 6
+        channels *= 9 if layer.stride == 2 else 1
         tiles = count_tiles((0, rows), size.width // step, points)
         padded = 0 if stored == layer.outputs else min(PADDED, rows) * size.width * stored
         return 4 * (self.threads * kernels.count_scratch(channels, stored, points, tiles, self.threads) + padded)
@@ -82,6 +89,10 @@ class FastKernels(Kernels):
         if not self.is_fast(layer, size):
             return super().convolve(layer, source, target, moments, residual)
         packed = self.prepare(layer)
+        if layer.stride == 2:
+            to = to_plane(target)
+            convolve_strided(packed, to_plane(source), to, symmetric=layer.symmetric, pool=self.pool)
+            return to.moments
         before = to_prepared(layer.before, moments)
         if layer.kernel == 3 and self.is_risky(packed, layer, before, moments or self.measure(layer, source, target)):
             self.direct.add(layer)
@@ -133,7 +144,10 @@ class FastKernels(Kernels):
         if layer not in self.packed:
             lanes = self.choose_lanes(layer)
             into = self.take_spare(self.count_weights(layer))
-            self.packed[layer] = pack_weights(layer.weight, layer.bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge, into=into)
+            if layer.stride == 2:
+                self.packed[layer] = pack_strided(layer.weight, layer.bias, lanes=lanes, pool=self.pool, into=into)
+            else:
+                self.packed[layer] = pack_weights(layer.weight, layer.bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge, into=into)
         return self.packed[layer]
 
     def take_spare(self, size: int) -> np.ndarray | None:
