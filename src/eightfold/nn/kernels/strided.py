@@ -1,6 +1,6 @@
 """Convolutions that halve height and width: as many products as ever, but from patches that never leave the cache.
 
-With channels last the pixels under one row of a kernel lie side by side: a patch is three copies, and the convolution one of 1x1 on patches.
+With channels last the pixels under one row of a kernel lie side by side: a patch is three copies, and the convolution one of 1x1.
 """
 
 from __future__ import annotations
