@@ -117,6 +117,7 @@ class Engine:
             kernels=kernels,
             reason=reason,
             device=str(device),
+            reserve=RESERVE,
         )
 
     @torch.no_grad()

@@ -238,7 +238,7 @@ class Planner:
             windows = sum(self.frame.sizes[number].row_bytes * rows for number, rows in one.nodes.items())
             extra = max([0, *(count_extra(self.frame, number, self.fast[number], self.rows(one, number)) for number in one.computed)])
             sizes.append(moving + windows + extra + scratch + max(weights, before))
-            before = max(weights, before)  # buffers that the next pass prepares its weights in
+            before = max(weights, before) if packed else 0  # buffers that the next pass prepares its weights in
             seconds.append(self.time(one, place, fast if not choice.keeps_weights else ()))
             if place is Place.FILE and not over:
                 files[one.target] = self.frame.sizes[one.target].bytes
