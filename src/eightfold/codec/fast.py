@@ -49,8 +49,8 @@ class FastKernels(Kernels):
         if not lanes or layer.kernel not in (1, 3) or size.height * size.width < FEWEST:
             return False
         if layer.stride != 1:
-            bare = layer.before.group is None and layer.before.channel is None and not layer.before.silu and not layer.before.relu
-            return layer.stride == 2 and layer.kernel == 3 and layer.edge == "zeros" and bare and self.count_stored(layer) == layer.outputs
+            plain = layer.kernel == 3 and layer.edge == "zeros" and layer.before.does_nothing
+            return layer.stride == 2 and plain and self.count_stored(layer) == layer.outputs
         if layer.kernel == 1:
             return min(layer.weight.shape[:2]) >= NARROWEST and self.count_stored(layer) == layer.outputs
         return not (layer.enlarge and layer.edge != "zeros")

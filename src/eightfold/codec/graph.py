@@ -28,6 +28,10 @@ class Before:
     silu: bool = False
     relu: bool = False
 
+    @property
+    def does_nothing(self) -> bool:
+        return self.group is None and self.channel is None and not self.silu and not self.relu
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Convolve:

@@ -74,13 +74,9 @@ class Builder:
 
     def settle(self, value: Value) -> int:
         """The node of a value on which nothing is pending."""
-        if value.enlarge or is_pending(value.before):
+        if value.enlarge or not value.before.does_nothing:
             raise NotLowered("something other than a convolution reads a normalised or enlarged feature map")
         return value.node
-
-
-def is_pending(before: Before) -> bool:
-    return before.group is not None or before.channel is not None or before.silu or before.relu
 
 
 def get_weights(module: nn.Module) -> tuple[Tensor, Tensor | None]:

@@ -10,15 +10,14 @@ from torch import Tensor
 
 from . import compiled
 from .geometry import Shape
-from .layers import PARTS, PIXELS
+from .layers import PARTS, PIXELS, PLAIN_POINTS
 from .moments import join_moments
 from .packed import Packed, pack_weights
 from .plane import Plane, build_plane
 from .pool import Pool, Scratch
-from .steps import LANES, POINTS
+from .steps import LANES
 
 TAPS = 3
-PLAIN_POINTS = POINTS[6]  # the points do not matter here, and one version of each kernel is enough
 
 
 def pack_strided(weight: Tensor, bias: Tensor | None, *, lanes: int, pool: Pool, into: np.ndarray | None = None) -> Packed:
