@@ -88,9 +88,9 @@ class FastKernels(Kernels):
         size = Size(height=target.height, width=target.pixels.shape[1], channels=layer.outputs, dtype=target.pixels.dtype)
         if not self.is_fast(layer, size):
             return super().convolve(layer, source, target, moments, residual)
-        packed = self.prepare(layer)
+        packed, to = self.prepare(layer), to_plane(target)
+        added = None if residual is None else to_plane(residual, target)
         if layer.stride == 2:
-            to = to_plane(target)
             convolve_strided(packed, to_plane(source), to, symmetric=layer.symmetric, pool=self.pool)
             return to.moments
         before = to_prepared(layer.before, moments)
@@ -98,14 +98,10 @@ class FastKernels(Kernels):
             self.direct.add(layer)
             return super().convolve(layer, source, target, moments, residual)
         if layer.kernel == 1:
-            added = None if residual is None else to_plane(residual, target)
-            to = to_plane(target)
             kernels.apply_linear(packed, to_plane(source, target), to, before=before, residual=added, pool=self.pool)
             return to.moments
         if packed.stored != layer.outputs:
             return self.convolve_padded(packed, layer, source, target, before, residual)
-        to = to_plane(target)
-        added = None if residual is None else to_plane(residual, target)
         kernels.convolve(packed, to_plane(source), to, before=before, residual=added, edge=layer.edge, pool=self.pool)
         return to.moments
 

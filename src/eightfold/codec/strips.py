@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,8 +42,7 @@ class Run:
     @torch.no_grad()
     def run(self, x: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c2 h2 w2"]:
         """The network's result for an input of the frame's size and dtype, on its device."""
-        with ExitStack() as stack:
-            stack.callback(self.close)
+        try:
             self.stores[0] = Memory(self.frame.sizes[0], self.device, self.arena)
             self.stores[0].rows.copy_(x[0].permute(1, 2, 0))
             if 0 in self.frame.normed:
@@ -54,6 +52,8 @@ class Run:
             result = self.stores[self.plan.passes[-1].target]
             assert isinstance(result, Memory)
             return result.rows.permute(2, 0, 1)[None].contiguous()
+        finally:
+            self.close()
 
     def close(self) -> None:
         self.free(frozenset(self.stores))
