@@ -74,5 +74,5 @@ def test_planes_that_do_not_fit_are_refused():
         convolve_strided(packed, source, build_plane(8, 8, 16), symmetric=False, pool=POOL)
     with pytest.raises(ValueError, match="strided layer"):
         convolve_strided(packed, build_plane(8, 8, 8), symmetric=False, pool=POOL)
-    with pytest.raises(ValueError, match="row 5 is read, and the input holds 0 to 5"):
+    with pytest.raises(ValueError, match="rows 4 to 8 are read, and the input holds 0 to 5"):
         convolve_strided(packed, Plane(pixels=source.pixels[:5], height=8), build_plane(4, 4, 16, (2, 4)), symmetric=False, pool=POOL)

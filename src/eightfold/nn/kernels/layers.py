@@ -91,7 +91,7 @@ def convolve(
     first = low // (step * SIDE)
     sides, columns = choose_block(packed.channels, packed.points, tiles, len(pool.scratches))
     blocks = list(cut_blocks((first + tiles[0], tiles[1]), sides, first))
-    check_rows(source, blocks, packed.points)
+    check_tiles(source, blocks, packed.points)
     parts = np.zeros((len(blocks), packed.phases, PARTS * packed.stored))
     where = Source(source.height, source.width, source.channels, source.first_row, int(edge == "repeat"))
     run = build_worker(packed, (source, where), target, before, residual)
@@ -165,13 +165,9 @@ def check_memory(source: Plane, target: Plane, residual: Plane | None) -> None:
         raise ValueError("a layer cannot write over its own input: others still read it")
 
 
-def check_rows(source: Plane, blocks: list[Block], points: int) -> None:
+def check_tiles(source: Plane, blocks: list[Block], points: int) -> None:
     """Every row of the image that a tile reads has to be held."""
-    first = max(0, blocks[0].row * SIDE - 1)
-    last = min(source.height, (blocks[-1].row + blocks[-1].rows) * SIDE - 1 + points - SIDE)
-    begin, end = source.rows
-    if first < begin or last > end:
-        raise ValueError(f"the rows {first} to {last} are read, and the input holds {begin} to {end}")
+    source.check_rows(blocks[0].row * SIDE - 1, (blocks[-1].row + blocks[-1].rows) * SIDE - 1 + points - SIDE)
 
 
 def apply_linear(

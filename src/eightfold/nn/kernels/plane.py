@@ -39,6 +39,12 @@ class Plane:
         """From which up to which row of the image."""
         return self.first_row, self.first_row + self.pixels.shape[0]
 
+    def check_rows(self, first: int, last: int) -> None:
+        """ValueError unless all rows of the image from `first` up to `last` are held; what lies outside of the image is not asked for."""
+        (begin, end), first, last = self.rows, max(0, first), min(self.height, last)
+        if first < begin or last > end:
+            raise ValueError(f"the rows {first} to {last} are read, and the input holds {begin} to {end}")
+
 
 def build_plane(height: int, width: int, channels: int, rows: tuple[int, int] | None = None) -> Plane:
     """An empty one: all rows of the image, or those from the first up to the second of `rows`."""

@@ -37,9 +37,10 @@ def convolve_strided(packed: Packed, source: Plane, target: Plane | None = None,
     found, expected = (target.height, target.width, target.channels), (height, width, packed.stored)
     if packed.points != 1 or packed.channels != TAPS * TAPS * channels or found != expected:
         raise ValueError(f"a strided layer of {packed.channels} numbers a patch makes {expected} of {channels} channels, not {found}")
+    begin, end = target.rows
+    source.check_rows(2 * begin - border, 2 * (end - 1) - border + TAPS)
     depth, stored, y = packed.channels, packed.stored, target.pixels.reshape(-1)
     kind = (LANES[packed.lanes], PLAIN_POINTS)
-    begin, end = target.rows
     items = [(row, column) for row in range(begin, end) for column in range(0, width, PIXELS)]
     parts = np.zeros((len(items), PARTS * stored))
 
@@ -61,13 +62,10 @@ def convolve_strided(packed: Packed, source: Plane, target: Plane | None = None,
 
 def fill_patches(source: Plane, patches: np.ndarray, row: int, column: int) -> None:
     """patches[i] are the three pixels from `column` + 2 * i on of one row of the image; zeros outside of it."""
-    first, last = source.rows
     if not 0 <= row < source.height:
         patches[:] = 0
         return
-    if not first <= row < last:
-        raise ValueError(f"row {row} is read, and the input holds {first} to {last}")
-    channels, line = source.channels, source.pixels[row - first]
+    channels, line = source.channels, source.pixels[row - source.first_row]
     starts = column + 2 * np.arange(len(patches))
     inside = np.flatnonzero((starts >= 0) & (starts + TAPS <= source.width))
     if len(inside):
