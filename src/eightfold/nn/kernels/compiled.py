@@ -17,7 +17,8 @@ from .before import CHANNEL, PLAIN, SMALLEST
 from .finish import finish_edge, finish_pixels, finish_whole
 from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, ROW, SIDE
 from .moments import PARTS
-from .steps import ROWS, add_squares, clear, copy, multiply, normalise, transform
+from .product import ROWS, multiply
+from .steps import add_squares, clear, copy, normalise, transform
 
 
 @njit(nogil=True, cache=True)
