@@ -14,8 +14,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ..nn.channelnorm import ChannelNorm
+from ..nn.kernels.geometry import TILES, WIDE
 
-SIDE = 4  # rows of a tile of the fast kernels: rows are made in multiples of it
+SIDE = 4  # rows of most tiles of the fast kernels: rows are made in multiples of it
 Edge = Literal["zeros", "repeat"]
 
 
@@ -51,6 +52,11 @@ class Convolve:
     @property
     def outputs(self) -> int:
         return self.weight.shape[0]
+
+    @property
+    def may_take_large_tiles(self) -> bool:
+        """Whether the fast kernels make it in tiles of 6 rows where it makes many pixels."""
+        return self.kernel == 3 and self.stride == 1 and not self.enlarge and min(self.weight.shape[:2]) >= WIDE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +95,7 @@ class Node:
     def alignment(self) -> int:
         """Its rows are made in multiples of this many."""
         if isinstance(self.layer, Convolve) and self.layer.kernel == 3:
-            return 2 * SIDE if self.layer.enlarge else SIDE
+            return 2 * SIDE if self.layer.enlarge else TILES if self.layer.may_take_large_tiles else SIDE
         return 2 if isinstance(self.layer, Apply) else 1
 
 

@@ -17,15 +17,15 @@ class Kernels:
         """Whether a layer whose result has this size is not run by torch."""
         return False
 
-    def count_weights(self, layer: Convolve) -> int:
-        """Bytes of a fast layer's prepared weights."""
+    def count_weights(self, layer: Convolve, size: Size) -> int:
+        """Bytes of a fast layer's prepared weights, where its result has this size."""
         return 0
 
     def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
         """Bytes that all threads together work in, to make so many rows of a fast layer's result of this size."""
         return 0
 
-    def count_packing(self, layer: Convolve) -> float:
+    def count_packing(self, layer: Convolve, size: Size) -> float:
         """Seconds that preparing a fast layer's weights takes."""
         return 0.0
 

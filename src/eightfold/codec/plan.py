@@ -112,15 +112,15 @@ class Planner:
 
     @cached_property
     def weights(self) -> list[int]:
-        return [self.kernels.count_weights(layer) if fast else 0 for layer, fast in self.layers]
+        return [self.kernels.count_weights(layer, size) if fast else 0 for layer, size, fast in self.layers]
 
     @cached_property
     def packing(self) -> list[float]:
-        return [self.kernels.count_packing(layer) / self.machine.speed if fast else 0.0 for layer, fast in self.layers]
+        return [self.kernels.count_packing(layer, size) / self.machine.speed if fast else 0.0 for layer, size, fast in self.layers]
 
     @property
-    def layers(self) -> Iterator[tuple[Convolve, bool]]:
-        return zip((node.layer for node in self.frame.graph.nodes), self.fast, strict=True)  # type: ignore[return-value]
+    def layers(self) -> Iterator[tuple[Convolve, Size, bool]]:
+        return zip((node.layer for node in self.frame.graph.nodes), self.frame.sizes, self.fast, strict=True)  # type: ignore[return-value]
 
     def plan(self, budget: int | None) -> Plan:
         """The fastest found whose peak is within `budget` bytes. Raises RequestError, with the smallest that works."""

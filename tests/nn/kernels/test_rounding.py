@@ -38,14 +38,14 @@ CHANNELS = 32
 NORMS = ("none", "group", "channel")
 
 
-def build(seed, enlarge, outlier=0.0, kind="random"):
+def build(seed, enlarge, outlier=0.0, kind="random", points=6):
     """Weights [16, 32, 3, 3], packed and as they are; one of them may be an outlier."""
     weight = torch.randn(16, CHANNELS, 3, 3, generator=torch.Generator().manual_seed(seed)) / 17
     if kind == "positive":
         weight = weight.abs()
     if outlier:
         weight[3, 5, 1, 1] = outlier
-    return pack_weights(weight.numpy(), None, lanes=8, pool=POOL, enlarge=enlarge), weight
+    return pack_weights(weight.numpy(), None, lanes=8, pool=POOL, enlarge=enlarge, points=points), weight
 
 
 def build_before(norm, moments, silu=False):
@@ -89,9 +89,10 @@ def find_error(packed, weight, plane, before=None):
     weight_outlier=st.sampled_from([0.0, 30.0]),
     norm=st.sampled_from(NORMS),
     kind=st.sampled_from(["random", "positive"]),
+    points=st.sampled_from([6, 8]),
 )
-def test_the_bound_holds(seed, enlarge, spread, outliers, whole, weight_outlier, norm, kind):
-    packed, weight = build(seed % 7, enlarge, weight_outlier, kind)
+def test_the_bound_holds(seed, enlarge, spread, outliers, whole, weight_outlier, norm, kind, points):
+    packed, weight = build(seed % 7, enlarge, weight_outlier, kind, points)
     plane = to_planes(disturb(draw_picture(seed), seed, outliers, 1e3, whole) * spread)[0]
     moments = measure_moments(plane.pixels)
     before = build_before(norm, moments)
@@ -107,9 +108,10 @@ def test_the_bound_holds(seed, enlarge, spread, outliers, whole, weight_outlier,
     largest=st.floats(1, 5).map(lambda power: 10**power),
     norm=st.sampled_from(NORMS),
     silu=st.booleans(),
+    points=st.sampled_from([6, 8]),
 )
-def test_with_an_outlier_what_is_left_to_the_fast_way_is_as_exact_as_was_asked_for(seed, enlarge, whole, largest, norm, silu):
-    packed, weight = build(seed % 7, enlarge)
+def test_with_an_outlier_what_is_left_to_the_fast_way_is_as_exact_as_was_asked_for(seed, enlarge, whole, largest, norm, silu, points):
+    packed, weight = build(seed % 7, enlarge, points=points)
     plane = to_planes(disturb(draw_picture(seed), seed, 1, largest, whole))[0]
     moments = measure_moments(plane.pixels)
     before, gain = build_before(norm, moments, silu), measure_gain(packed, weight, pool=POOL)
@@ -129,9 +131,10 @@ def test_with_an_outlier_what_is_left_to_the_fast_way_is_as_exact_as_was_asked_f
     sides=st.tuples(st.integers(2, 70), st.integers(2, 70)),
     norm=st.sampled_from(NORMS),
     silu=st.booleans(),
+    points=st.sampled_from([6, 8]),
 )
-def test_dense_inputs_are_never_sent_the_direct_way(seed, enlarge, spread, mean, sides, norm, silu):
-    packed, weight = build(seed % 7, enlarge)
+def test_dense_inputs_are_never_sent_the_direct_way(seed, enlarge, spread, mean, sides, norm, silu, points):
+    packed, weight = build(seed % 7, enlarge, points=points)
     moments = measure_moments(to_planes(draw_picture(seed, mean, sides) * spread)[0].pixels)
     before, gain = build_before(norm, moments, silu), measure_gain(packed, weight, pool=POOL)
     assert not should_run_directly(gain, to_reach(moments, before, CHANNELS), ALLOWED * predict_spread(gain, moments, before))
