@@ -21,6 +21,7 @@ from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice
 from eightfold.codec.schedule import Frame, Place
 from eightfold.codec.storage import Size
+from eightfold.nn.kernels import geometry
 from eightfold.nn.kernels.ready import find_lanes
 from eightfold.nn.stages import Convolution, run_stages
 from toyruns import (
@@ -47,6 +48,13 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toys take the way of large pictures."""
     monkeypatch.setattr(fast, "FEWEST", 1)
     monkeypatch.setattr(fast, "NARROWEST", 8)
+
+
+@pytest.fixture
+def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As layers of many channels and pixels have them."""
+    monkeypatch.setattr(geometry, "WIDE", 8)
+    monkeypatch.setattr(geometry, "MANY", 1)
 
 
 def draw_strips(frame: Frame, seed: int) -> Choice:
@@ -148,6 +156,33 @@ def test_risky_layers_are_run_directly(factor: float, directly: bool, tmp_path: 
     assert (found - expected)[..., far].abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(("factor", "points"), [(1.0, {8}), (1000.0, {6}), (1e5, set())])
+def test_large_tiles_give_way_to_small_ones_before_torch(
+    factor: float, points: set[int], large_tiles: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found of an earlier picture decides nothing for a later one."""
+    monkeypatch.setattr(fast, "ALLOWED", 2e-3)
+    layer, kernels = randomise(Convolution(16, 16), 1), FastKernels(8, 1)
+    for one, expected in ((factor, points), (1.0, {8}), (factor, points)):
+        x = draw(1, 16, 40, 40)
+        x[0, 3, 20, 20] *= one
+        planner = build_planner(build_frame(lower([layer], 16), x), kernels)
+        kernels.packed.clear()
+        kernels.direct.clear()
+        run_plan(planner, planner.measure(Choice(places={0: Place.MEMORY, 1: Place.MEMORY}, keeps_weights=True)), x, tmp_path)
+        assert (set() if kernels.direct else {packed.points for packed in kernels.packed.values()}) == expected
+
+
+@pytest.mark.parametrize(("name", "task"), CASES[::3])
+def test_large_tiles_in_any_strips(name: str, task: Task, large_tiles: None, tmp_path: Path) -> None:
+    network, x = build_network(name), draw_input(name, task, 5, 3)
+    kernels = FastKernels(LANES[-1], 1)
+    for seed in range(2):
+        largest, decibels = compare(run_fast(network, task, x, kernels, tmp_path, seed), network, task, x)
+        assert largest < 1e-4 and decibels > 100
+    assert any(points == 8 for _, points in kernels.gains)
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_prepared_weights(keeps: bool, tmp_path: Path) -> None:
     """Kept for the next run, or given back pass by pass, and as large as was said."""
@@ -157,8 +192,9 @@ def test_prepared_weights(keeps: bool, tmp_path: Path) -> None:
     plan = planner.measure(Choice(places=dict.fromkeys(range(len(frame.sizes)), Place.MEMORY), keeps_weights=keeps))
     first = run_plan(planner, plan, x, tmp_path)
     assert bool(kernels.packed) is keeps
+    sizes = {node.layer: size for node, size in zip(frame.graph.nodes, frame.sizes, strict=True)}
     for layer, packed in kernels.packed.items():
-        assert packed.weights.nbytes == kernels.count_weights(layer)
+        assert packed.weights.nbytes == kernels.count_weights(layer, sizes[layer], sizes[layer].height)
     held = {layer: packed.weights for layer, packed in kernels.packed.items()}
     assert torch.equal(run_plan(planner, plan, x, tmp_path), first)
     assert all(kernels.packed[layer].weights is weights for layer, weights in held.items())

@@ -17,7 +17,7 @@ from .schedule import Frame
 
 REFERENCE = 100e9  # multiplications and additions a second of one core, float32, of the processor that the rates below are of
 DIRECT, LINEAR, ATTENTION = 75e9, 90e9, 60e9
-FAST, ENLARGING = 280e9, 470e9  # counted as a direct convolution would need them
+FAST, LARGE, ENLARGING = 280e9, 310e9, 470e9  # counted as a direct convolution would need them; LARGE in large tiles
 COPYING, DISK = 4e9, 1e9  # bytes a second
 CALL = 2e-4  # seconds that a layer takes to start
 READING = 1e10  # bytes of weights a second, which every strip reads again
@@ -46,18 +46,12 @@ def time_product(matrix: torch.Tensor) -> float:
     return time.perf_counter() - begin
 
 
-def count_seconds(frame: Frame, number: int, is_fast: bool, machine: Machine) -> float:
-    """Of making a whole node once."""
+def count_seconds(frame: Frame, number: int, rate: float, machine: Machine) -> float:
+    """Of making a whole node once; a convolution by so many operations a second of one core of the reference."""
     node, size = frame.node(number), frame.sizes[number]
     pixels, speed = size.height * size.width, machine.threads * machine.speed
     if isinstance(node.layer, Convolve):
-        operations = 2.0 * pixels * node.layer.weight.numel()
-        rate = LINEAR if node.layer.kernel == 1 else DIRECT
-        if is_fast and node.layer.stride == 2:
-            rate = LINEAR
-        elif is_fast and node.layer.kernel == 3:
-            rate = ENLARGING if node.layer.enlarge else FAST
-        return CALL + operations / (rate * speed)
+        return CALL + 2.0 * pixels * node.layer.weight.numel() / (rate * speed)
     if isinstance(node.layer, Attend):
         source = frame.sizes[node.inputs[1]]
         return CALL + 4.0 * pixels * source.height * source.width * size.channels / (ATTENTION * speed)

@@ -10,13 +10,14 @@ import torch
 
 from ..nn.kernels import layers as kernels
 from ..nn.kernels.before import Before as Prepared
-from ..nn.kernels.geometry import count_tiles
+from ..nn.kernels.geometry import choose_points, count_tiles
 from ..nn.kernels.moments import Moments, add_moments
 from ..nn.kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
 from ..nn.kernels.plane import Plane
 from ..nn.kernels.pool import Pool
 from ..nn.kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
 from ..nn.kernels.strided import convolve_strided, pack_strided
+from .cost import ENLARGING, FAST, LARGE, LINEAR
 from .graph import Before, Convolve, find_convolved
 from .kernels import Kernels
 from .layers import Rows, measure, to_table
@@ -24,7 +25,8 @@ from .storage import Size
 
 FEWEST = 1024  # pixels of a result below which the weights of a layer take longer to read than its products
 NARROWEST = 32  # channels of a 1x1 convolution
-PADDED = 64  # rows at once of a layer that makes more channels than are wanted
+PADDED = 60  # rows at once of a layer that makes more channels than are wanted: whole tiles
+RATES = {1: LINEAR, 5: ENLARGING, 6: FAST, 8: LARGE}  # by the points of a tile
 PACKING = 6e8  # transformed weights a second of one thread
 
 
@@ -33,11 +35,11 @@ class FastKernels(Kernels):
 
     def __init__(self, lanes: int, threads: int) -> None:
         self.lanes = lanes
-        self.name = f"Winograd F(4x4, 3x3), vectors of {lanes}"
+        self.name = f"Winograd F(4x4, 3x3) and F(6x6, 3x3), vectors of {lanes}"
         self.pool = Pool(threads)
         self.packed: dict[Convolve, Packed] = {}
         self.spares: list[np.ndarray] = []
-        self.gains: dict[Convolve, Gain] = {}
+        self.gains: dict[tuple[Convolve, int], Gain] = {}  # for so many points
         self.direct: set[Convolve] = set()  # what was run directly, for the sake of rounding
 
     @property
@@ -62,14 +64,33 @@ class FastKernels(Kernels):
     def choose_lanes(self, layer: Convolve) -> int:
         return choose_lanes(layer.weight.shape[1], layer.outputs, self.lanes)
 
-    def count_weights(self, layer: Convolve) -> int:
+    def choose_points(self, layer: Convolve, size: Size, rows: int) -> int:
+        """Of a tile, along an axis; 1 for what is a linear map of pixels or patches.
+
+        Strips are made in small tiles: with large ones they would have to be higher, and every layer of a chain read further ahead.
+        """
+        if layer.kernel == 1 or layer.stride == 2:
+            return 1
+        if layer.enlarge:
+            return 5
+        return choose_points(layer.weight.shape[1], layer.outputs, size.height * size.width) if rows >= size.height else 6
+
+    def count_weights(self, layer: Convolve, size: Size, rows: int) -> int:
+        return self.count_bytes(layer, self.choose_points(layer, size, rows))
+
+    def count_bytes(self, layer: Convolve, points: int) -> int:
         outputs, channels, kernel, _ = layer.weight.shape
         if layer.stride == 2:
             channels, kernel = channels * kernel**2, 1
-        return 4 * count_numbers(channels, outputs, self.choose_lanes(layer), kernel=kernel, enlarge=layer.enlarge)
+        return 4 * count_numbers(channels, outputs, self.choose_lanes(layer), kernel=kernel, enlarge=layer.enlarge, points=points)
 
-    def count_packing(self, layer: Convolve) -> float:
-        return self.count_weights(layer) / 4 / (PACKING * self.threads)
+    def count_packing(self, layer: Convolve, size: Size, rows: int) -> float:
+        return self.count_weights(layer, size, rows) / 4 / (PACKING * self.threads)
+
+    def find_rate(self, layer: Convolve, size: Size, rows: int) -> float:
+        if not self.is_fast(layer, size):
+            return super().find_rate(layer, size, rows)
+        return RATES[self.choose_points(layer, size, rows)]
 
     def count_held(self) -> int:
         """Bytes of prepared weights and of buffers that are left from earlier runs, and will be used again."""
@@ -78,7 +99,7 @@ class FastKernels(Kernels):
 
     def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
         channels, stored, step = layer.weight.shape[1], self.count_stored(layer), 2 if layer.enlarge else 1
-        points = 1 if layer.kernel == 1 or layer.stride == 2 else 5 if layer.enlarge else 6
+        points = self.choose_points(layer, size, rows)
         channels *= 9 if layer.stride == 2 else 1
         tiles = count_tiles((0, rows), size.width // step, points)
         padded = 0 if stored == layer.outputs else min(PADDED, rows) * size.width * stored
@@ -88,13 +109,17 @@ class FastKernels(Kernels):
         size = Size(height=target.height, width=target.pixels.shape[1], channels=layer.outputs, dtype=target.pixels.dtype)
         if not self.is_fast(layer, size):
             return super().convolve(layer, source, target, moments, residual)
-        packed, to = self.prepare(layer), to_plane(target)
-        added = None if residual is None else to_plane(residual, target)
+        to, added = to_plane(target), None if residual is None else to_plane(residual, target)
         if layer.stride == 2:
-            convolve_strided(packed, to_plane(source), to, symmetric=layer.symmetric, pool=self.pool)
+            convolve_strided(self.prepare(layer, 1), to_plane(source), to, symmetric=layer.symmetric, pool=self.pool)
             return to.moments
         before = to_prepared(layer.before, moments)
-        if layer.kernel == 3 and self.is_risky(packed, layer, before, moments or self.measure(layer, source, target)):
+        if layer.kernel == 1:
+            packed = self.prepare(layer, 1)
+        else:
+            points = self.choose_points(layer, size, target.end - target.first)
+            packed = self.find_safe(layer, points, before, moments or self.measure(layer, source, target))
+        if packed is None:
             self.direct.add(layer)
             return super().convolve(layer, source, target, moments, residual)
         if layer.kernel == 1:
@@ -121,11 +146,20 @@ class FastKernels(Kernels):
             found.append(cut_channels(plane.moments, layer.outputs))
         return add_moments(*found) if residual is None else None
 
-    def is_risky(self, packed: Packed, layer: Convolve, before: Prepared, moments: Moments) -> bool:
-        """Whether rounding could spoil the layer: outliers in its input, which the transforms spread over their neighbours."""
-        if layer not in self.gains:
-            self.gains[layer] = measure_gain(packed, layer.weight, pool=self.pool)
-        gain, reach = self.gains[layer], to_reach(moments, before, packed.channels)
+    def find_safe(self, layer: Convolve, points: int, before: Prepared, moments: Moments) -> Packed | None:
+        """The layer prepared for so many points; for 6 where 8 could spoil it by rounding; None where those could too.
+
+        What does that are outliers in its input, which the transforms spread over their neighbours, over fewer in small tiles.
+        """
+        for one in (8, 6) if points == 8 else (points,):
+            if not self.is_risky(layer, one, before, moments):
+                return self.prepare(layer, one)
+        return None
+
+    def is_risky(self, layer: Convolve, points: int, before: Prepared, moments: Moments) -> bool:
+        if (layer, points) not in self.gains:
+            self.gains[layer, points] = measure_gain(self.prepare(layer, points), layer.weight, pool=self.pool)
+        gain, reach = self.gains[layer, points], to_reach(moments, before, layer.weight.shape[1])
         return should_run_directly(gain, reach, ALLOWED * predict_spread(gain, moments, before))
 
     def measure(self, layer: Convolve, source: Rows, target: Rows) -> Moments:
@@ -136,15 +170,19 @@ class FastKernels(Kernels):
         low, high = find_convolved(layer, target.first, target.end)
         return measure(source.take(max(0, low), min(source.height, high)))
 
-    def prepare(self, layer: Convolve) -> Packed:
-        if layer not in self.packed:
-            lanes = self.choose_lanes(layer)
-            into = self.take_spare(self.count_weights(layer))
+    def prepare(self, layer: Convolve, points: int) -> Packed:
+        found = self.packed.get(layer)
+        if found is None or found.points != points:
+            if found is not None:
+                self.spares.append(self.packed.pop(layer).weights)
+            into, lanes = self.take_spare(self.count_bytes(layer, points)), self.choose_lanes(layer)
             if layer.stride == 2:
-                self.packed[layer] = pack_strided(layer.weight, layer.bias, lanes=lanes, pool=self.pool, into=into)
+                found = pack_strided(layer.weight, layer.bias, lanes=lanes, pool=self.pool, into=into)
             else:
-                self.packed[layer] = pack_weights(layer.weight, layer.bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge, into=into)
-        return self.packed[layer]
+                weight, bias = layer.weight, layer.bias
+                found = pack_weights(weight, bias, lanes=lanes, pool=self.pool, enlarge=layer.enlarge, points=points, into=into)
+            self.packed[layer] = found
+        return found
 
     def take_spare(self, size: int) -> np.ndarray | None:
         """A buffer of the last pass with so many bytes or more; where none is large enough all are let go of, before there is a new one."""

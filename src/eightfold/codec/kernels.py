@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..nn.kernels.moments import Moments
+from .cost import DIRECT, LINEAR
 from .graph import Convolve
 from .layers import Rows, convolve, to_table
 from .storage import Size
@@ -17,17 +18,21 @@ class Kernels:
         """Whether a layer whose result has this size is not run by torch."""
         return False
 
-    def count_weights(self, layer: Convolve) -> int:
-        """Bytes of a fast layer's prepared weights."""
+    def count_weights(self, layer: Convolve, size: Size, rows: int) -> int:
+        """Bytes of a fast layer's prepared weights, to make so many rows at once of a result of this size."""
         return 0
 
     def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
         """Bytes that all threads together work in, to make so many rows of a fast layer's result of this size."""
         return 0
 
-    def count_packing(self, layer: Convolve) -> float:
-        """Seconds that preparing a fast layer's weights takes."""
+    def count_packing(self, layer: Convolve, size: Size, rows: int) -> float:
+        """Seconds that preparing these weights takes."""
         return 0.0
+
+    def find_rate(self, layer: Convolve, size: Size, rows: int) -> float:
+        """Operations a second of one core of the reference in `cost`, counted as a direct convolution would need them."""
+        return LINEAR if layer.kernel == 1 else DIRECT
 
     def convolve(self, layer: Convolve, source: Rows, target: Rows, moments: Moments | None, residual: Rows | None) -> Moments | None:
         """Write the rows that `target` holds; the moments of these, if they were no extra work. `moments` are those of the whole source."""

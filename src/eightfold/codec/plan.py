@@ -104,23 +104,27 @@ class Planner:
         pairs = zip(self.frame.graph.nodes, self.frame.sizes, strict=True)
         return [isinstance(node.layer, Convolve) and self.kernels.is_fast(node.layer, size) for node, size in pairs]
 
-    @cached_property
-    def costs(self) -> list[float]:
-        """Seconds of making each node once."""
-        numbers = range(1, len(self.frame.graph.nodes))
-        return [0.0, *(count_seconds(self.frame, number, self.fast[number], self.machine) for number in numbers)]
+    def count_seconds(self, one: Pass, number: int) -> float:
+        """Of making a node once, in the strips of a pass."""
+        is_convolution = isinstance(self.frame.node(number).layer, Convolve)
+        rate = self.kernels.find_rate(*self.describe(one, number)) if is_convolution else 1.0
+        return count_seconds(self.frame, number, rate, self.machine)
 
-    @cached_property
-    def weights(self) -> list[int]:
-        return [self.kernels.count_weights(layer) if fast else 0 for layer, fast in self.layers]
+    def count_weights(self, one: Pass, number: int) -> int:
+        """Bytes of a fast layer's weights as a pass needs them."""
+        return self.kernels.count_weights(*self.describe(one, number))
 
-    @cached_property
-    def packing(self) -> list[float]:
-        return [self.kernels.count_packing(layer) / self.machine.speed if fast else 0.0 for layer, fast in self.layers]
+    def count_packing(self, one: Pass, number: int) -> float:
+        return self.kernels.count_packing(*self.describe(one, number)) / self.machine.speed
 
-    @property
-    def layers(self) -> Iterator[tuple[Convolve, bool]]:
-        return zip((node.layer for node in self.frame.graph.nodes), self.fast, strict=True)  # type: ignore[return-value]
+    def count_scratch(self, one: Pass, number: int) -> int:
+        return self.kernels.count_scratch(*self.describe(one, number))
+
+    def describe(self, one: Pass, number: int) -> tuple[Convolve, Size, int]:
+        """A convolution, its result, and how many rows of it a pass makes at once."""
+        layer = self.frame.node(number).layer
+        assert isinstance(layer, Convolve)
+        return layer, self.frame.sizes[number], self.rows(one, number)
 
     def plan(self, budget: int | None) -> Plan:
         """The fastest found whose peak is within `budget` bytes. Raises RequestError, with the smallest that works."""
@@ -215,7 +219,7 @@ class Planner:
         last = find_last_reads(passes, choice.places)
         ending = [frozenset(number for number, end in last.items() if end == index) for index in range(len(passes))]
         result = len(self.frame.graph.nodes) - 1
-        held, packed, replaced, sizes, seconds = {0: self.frame.sizes[0].bytes}, set[int](), dict[int, int](), [], []
+        held, packed, replaced, sizes, seconds = {0: self.frame.sizes[0].bytes}, dict[int, int](), dict[int, int](), [], []
         scratch = spilled = before = 0
         arena = self.arena.count()
         buffers = {0: arena.take(self.frame.sizes[0].bytes)} if choice.reuses else {}
@@ -226,8 +230,8 @@ class Planner:
             if over:
                 replaced[index] = over[0]
             fast = [number for number in one.computed if self.fast[number]]
-            packed = packed | set(fast) if choice.keeps_weights else set(fast)
-            weights = sum(self.weights[number] for number in packed)
+            packed = (packed if choice.keeps_weights else {}) | {number: self.count_weights(one, number) for number in fast}
+            weights = sum(packed.values())
             scratch = max([scratch, *(self.count_scratch(one, number) for number in fast)])
             moving = self.move(one, ending[index] - set(over[:1]), held, new=place is Place.MEMORY and not over)
             if choice.reuses:
@@ -264,11 +268,6 @@ class Planner:
         """How many rows of a node a pass makes at once, at most."""
         return one.nodes.get(number, min(one.strip, self.frame.sizes[number].height))
 
-    def count_scratch(self, one: Pass, number: int) -> int:
-        layer = self.frame.node(number).layer
-        assert isinstance(layer, Convolve)
-        return self.kernels.count_scratch(layer, self.frame.sizes[number], self.rows(one, number))
-
     def move(self, one: Pass, ending: frozenset[int], held: dict[int, int], *, new: bool) -> int:
         """Bytes of whole feature maps during a pass, at most: while it goes down, what it reads for the last time goes back row by row."""
         size = self.frame.sizes[one.target]
@@ -284,7 +283,7 @@ class Planner:
         return stays + int(max(goes + grows * part, goes * part + grows))
 
     def time(self, one: Pass, place: Place, packing: Sequence[int]) -> float:
-        work = sum(self.time_node(one, number) for number in one.computed) + sum(self.packing[number] for number in packing)
+        work = sum(self.time_node(one, number) for number in one.computed) + sum(self.count_packing(one, number) for number in packing)
         read = sum(self.frame.sizes[number].bytes for number in one.loaded)
         written = self.frame.sizes[one.target].bytes if place is Place.FILE else 0
         return work + (read + written) / DISK
@@ -294,7 +293,8 @@ class Planner:
         target, size = self.frame.sizes[one.target], self.frame.sizes[number]
         strips = -(-target.height // one.strip)
         if strips == 1:
-            return self.costs[number]
+            return self.count_seconds(one, number)
         layer = self.frame.node(number).layer
         shared = 2 * SIDE * (strips - 1) / size.height if isinstance(layer, Convolve) and layer.enlarge else 0.0
-        return self.costs[number] * (STREAMED + shared) + (strips - 1) * (CALL + self.weights[number] / READING)
+        read = self.count_weights(one, number) / READING if self.fast[number] else 0.0
+        return self.count_seconds(one, number) * (STREAMED + shared) + (strips - 1) * (CALL + read)

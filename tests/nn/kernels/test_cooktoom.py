@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eightfold.nn.kernels.cooktoom import BY_INPUTS, F42, F43, build_transform
+from eightfold.nn.kernels.cooktoom import BY_INPUTS, F42, F43, F63, build_transform, spread_points
 
 PLACES = st.builds(Fraction, st.integers(-12, 12), st.sampled_from([1, 2, 3, 4]))
 NUMBERS = st.builds(Fraction, st.integers(-999, 999), st.sampled_from([1, 7, 16]))
@@ -36,7 +36,7 @@ def test_every_set_of_points_gives_the_correlation_exactly(outputs, taps, data):
     assert apply(transform.output, products) == correlate(kernel, values)
 
 
-@pytest.mark.parametrize("transform", [F43, F42], ids=["F(4,3)", "F(4,2)"])
+@pytest.mark.parametrize("transform", [F63, F43, F42], ids=["F(6,3)", "F(4,3)", "F(4,2)"])
 def test_two_axes_in_float64(transform):
     output, kernel, source = (np.array(matrix, float) for matrix in (transform.output, transform.kernel, transform.input))
     random = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def test_two_axes_in_float64(transform):
 
 
 def test_a_transform_is_found_by_its_inputs():
-    assert {size: (one.outputs, one.taps) for size, one in BY_INPUTS.items()} == {6: (4, 3), 5: (4, 2)}
+    assert {size: (one.outputs, one.taps) for size, one in BY_INPUTS.items()} == {8: (6, 3), 6: (4, 3), 5: (4, 2)}
 
 
 @pytest.mark.parametrize("points", [(0, 1, -1, 2), (0, 1, -1, 2, -2, 3), (0, 1, -1, 2, 2)])
@@ -81,7 +81,18 @@ def test_our_points_round_less_than_the_usual_ones(ours, usual):
     assert largest < 0.5 * usual_largest
 
 
-@pytest.mark.parametrize("transform", [F43, F42], ids=["F(4,3)", "F(4,2)"])
+@pytest.mark.parametrize("places", [(Fraction(1, 2), 1, Fraction(3, 2)), (Fraction(3, 4), Fraction(5, 4), 2), (1, 2, 3)])
+def test_the_points_for_six_results_round_less_than_others(places):
+    (spread, largest), (other_spread, other_largest) = (
+        measure_errors(F63),
+        measure_errors(build_transform(6, 3, (0, *spread_points(*map(Fraction, places))))),
+    )
+    assert spread < 0.9 * other_spread
+    assert largest < other_largest
+    assert spread < 5 * measure_errors(F43)[0]
+
+
+@pytest.mark.parametrize("transform", [F63, F43, F42], ids=["F(6,3)", "F(4,3)", "F(4,2)"])
 def test_the_transforms_of_data_are_exact_in_float32(transform):
     assert all(
         Fraction(float(np.float32(float(entry)))) == entry

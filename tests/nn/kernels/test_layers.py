@@ -16,6 +16,7 @@ pytest.importorskip("numba")
 from eightfold.nn.kernels.before import Before
 from eightfold.nn.kernels.check import find_difference
 from eightfold.nn.kernels.direct import activate_directly, convolve_directly
+from eightfold.nn.kernels.geometry import choose_points
 from eightfold.nn.kernels.layers import apply_linear, choose_block, convolve
 from eightfold.nn.kernels.moments import add_moments, measure_moments, to_affine
 from eightfold.nn.kernels.packed import choose_lanes, pack_weights
@@ -48,6 +49,9 @@ def cases(draw):
     return lanes, x, weight, torch.randn(outputs, generator=random), draw(st.booleans()) and x.shape[2:] != (1, 1)
 
 
+POINTS = st.sampled_from([6, 8])  # of tiles of 4 or 6 results
+
+
 def normalise(plane):
     """A normalisation of the whole plane with weights of its own."""
     random, channels = np.random.default_rng(1), plane.channels
@@ -59,10 +63,10 @@ def follow(norm, plane):
     return Before(affine=to_affine(plane.moments, norm.num_groups, norm.weight.numpy(), norm.bias.numpy(), norm.eps), silu=True)
 
 
-def check(ours, exact, outputs):
+def check(ours, exact, outputs, points=6):
     """Pixels, and the moments of just those pixels; whatever is stored beyond the layer's own channels is zero."""
     largest = float(np.abs(exact.pixels).max())
-    assert float(np.abs(ours.pixels[..., :outputs] - exact.pixels).max()) <= ALLOWED * max(largest, 1)
+    assert float(np.abs(ours.pixels[..., :outputs] - exact.pixels).max()) <= ALLOWED * (4 if points == 8 else 1) * max(largest, 1)
     assert not ours.pixels[..., outputs:].any()
     check_moments(ours.moments, ours.pixels)
 
@@ -79,27 +83,27 @@ def check_moments(found, pixels):
 
 
 @settings(max_examples=60)
-@given(case=cases())
-def test_a_convolution(case, pool):
+@given(case=cases(), points=POINTS)
+def test_a_convolution(case, points, pool):
     lanes, x, weight, bias, normalised = case
     plane = to_planes(x)[0]
     before = Before(affine=normalise(plane), silu=True) if normalised else None
-    packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool)
+    packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool, points=points)
     exact = convolve_directly(weight.double(), bias.double(), plane, before=before)
-    check(convolve(packed, plane, before=before, pool=pool), exact, len(weight))
+    check(convolve(packed, plane, before=before, pool=pool), exact, len(weight), points)
 
 
 @settings(max_examples=40)
-@given(case=cases())
-def test_a_convolution_over_what_it_is_added_to(case, pool):
+@given(case=cases(), points=POINTS)
+def test_a_convolution_over_what_it_is_added_to(case, points, pool):
     lanes, x, weight, bias, _ = case
-    packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool)
+    packed = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool, points=points)
     plane, target = to_planes(x)[0], build_plane(*x.shape[2:], packed.stored)
     target.pixels[:] = np.random.default_rng(2).standard_normal(target.pixels.shape)
     target.pixels[..., packed.outputs :] = 0
     exact = convolve_directly(weight.double(), bias.double(), plane, residual=target)
     assert convolve(packed, plane, target, residual=target, pool=pool) is target
-    check(target, exact, len(weight))
+    check(target, exact, len(weight), points)
 
 
 @settings(max_examples=40)
@@ -162,13 +166,13 @@ def test_moments_where_the_first_pixel_is_the_outlier(pool):
     check_moments(ours.moments, ours.pixels)
 
 
-@pytest.mark.parametrize("enlarge", [False, True])
-def test_pixels_do_not_depend_on_threads_or_vectors(enlarge):
+@pytest.mark.parametrize(("enlarge", "points"), [(False, 6), (False, 8), (True, 6)])
+def test_pixels_do_not_depend_on_threads_or_vectors(enlarge, points):
     x, weight = torch.randn(1, 32, 37, 50), torch.randn(32, 32, 3, 3)
     results = []
     for lanes, threads in ((8, 1), (8, 9), (WIDTHS[-1], 2)):
         pool = Pool(threads)
-        packed = pack_weights(weight.numpy(), None, lanes=lanes, pool=pool, enlarge=enlarge)
+        packed = pack_weights(weight.numpy(), None, lanes=lanes, pool=pool, enlarge=enlarge, points=points)
         results.append(convolve(packed, to_planes(x)[0], pool=pool))
     for other in results[1:]:
         assert np.array_equal(other.pixels, results[0].pixels)
@@ -198,16 +202,16 @@ def test_weights_go_into_a_buffer_that_is_large_enough(pool):
     assert pack_weights(weight.numpy(), None, lanes=8, pool=pool, into=used[:7]).weights.size == own.weights.size
 
 
-@pytest.mark.parametrize("enlarge", [False, True])
-def test_strips_are_the_whole_bit_for_bit(enlarge, pool):
+@pytest.mark.parametrize(("enlarge", "points"), [(False, 6), (False, 8), (True, 6)])
+def test_strips_are_the_whole_bit_for_bit(enlarge, points, pool):
     """Written in strips of rows, from strips that hold no more rows than are read."""
     x, weight, scale = torch.randn(1, 16, 40, 19), torch.randn(16, 16, 3, 3), 2 if enlarge else 1
-    packed = pack_weights(weight.numpy(), None, lanes=8, pool=pool, enlarge=enlarge)
+    packed = pack_weights(weight.numpy(), None, lanes=8, pool=pool, enlarge=enlarge, points=points)
     plane = to_planes(x)[0]
     whole = convolve(packed, plane, pool=pool)
     parts = []
     for begin, end in ((0, 16), (16, 24), (24, 40)):
-        first, last = max(0, begin - 5), min(40, end + 5)
+        first, last = max(0, begin - 5), min(40, end + 5)  # a strip may begin and end inside a tile
         strip = Plane(pixels=plane.pixels[first:last].copy(), height=40, first_row=first)
         part = build_plane(40 * scale, 19 * scale, 16, (begin * scale, end * scale))
         assert np.array_equal(convolve(packed, strip, part, pool=pool).pixels, whole.pixels[begin * scale : end * scale])
@@ -270,10 +274,20 @@ def test_a_layer_gets_the_vectors_that_fit(channels, outputs, widest, lanes):
     assert choose_lanes(channels, outputs, widest) == lanes
 
 
+def test_large_tiles_are_for_many_channels_and_many_pixels():
+    found = [choose_points(*layer) for layer in ((128, 128, 512 * 512), (512, 512, 64 * 64), (128, 3, 512 * 512), (64, 128, 512 * 512))]
+    assert found == [8, 6, 6, 6]
+
+
 @pytest.mark.parametrize("shape", [(16, 12, 3, 3), (16, 16, 5, 5), (16, 16, 3, 1)])
 def test_weights_without_a_fast_way_are_refused(shape, pool):
     with pytest.raises(ValueError, match="no fast way"):
         pack_weights(np.zeros(shape, np.float32), None, lanes=8, pool=pool)
+
+
+def test_points_that_no_transform_has_are_refused(pool):
+    with pytest.raises(ValueError, match="with 7 points"):
+        pack_weights(np.zeros((16, 16, 3, 3), np.float32), None, lanes=8, pool=pool, points=7)
 
 
 def test_planes_that_do_not_fit_are_refused(pool):
@@ -297,3 +311,13 @@ def test_the_self_check_passes_and_can_fail(monkeypatch):
     assert find_difference([8]) == ""
     monkeypatch.setattr("eightfold.nn.kernels.check.ALLOWED", 1e-9)
     assert "a convolution with vectors of 8 is off by" in find_difference([8])
+
+
+def test_errors_do_not_grow_with_the_channels(pool):
+    """Added up one by one they would: to 2e-6 of the results' spread for 512 channels, and four times that in large tiles."""
+    for channels, points, most in ((64, 6, 1.2e-6), (512, 6, 1.2e-6), (64, 8, 4e-6), (512, 8, 4e-6)):
+        x, weight = torch.randn(1, channels, 24, 24), torch.randn(32, channels, 3, 3) / (3 * channels**0.5)
+        ours = convolve(pack_weights(weight.numpy(), None, lanes=8, pool=pool, points=points), to_planes(x)[0], pool=pool)
+        exact = convolve_directly(weight.double(), None, to_planes(x)[0])
+        error = float((from_plane(ours) - from_plane(exact)).square().mean().sqrt())
+        assert error < most * float(from_plane(exact).std())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from eightfold.nn.kernels.before import Before
-from eightfold.nn.kernels.cooktoom import F42, F43
+from eightfold.nn.kernels.cooktoom import BY_INPUTS, F42
 from eightfold.nn.kernels.geometry import count_tiles
 from eightfold.nn.kernels.layers import apply_linear, convolve, count_scratch
 from eightfold.nn.kernels.packed import count_numbers, pack_weights
@@ -43,19 +43,23 @@ def unpack(packed):
 
 @settings(max_examples=30)
 @given(
-    lanes=st.sampled_from([4, 8, 16]), blocks=st.integers(1, 3), outputs=st.integers(1, 70), kind=st.sampled_from(["3x3", "enlarge", "1x1"])
+    lanes=st.sampled_from([4, 8, 16]),
+    blocks=st.integers(1, 3),
+    outputs=st.integers(1, 70),
+    kind=st.sampled_from(["3x3", "enlarge", "1x1"]),
+    points=st.sampled_from([6, 8]),
 )
-def test_packed_weights_are_the_exact_transforms_rounded_once(lanes, blocks, outputs, kind):
+def test_packed_weights_are_the_exact_transforms_rounded_once(lanes, blocks, outputs, kind, points):
     side = 1 if kind == "1x1" else 3
     weight = np.random.default_rng(0).standard_normal((outputs, blocks * lanes, side, side)).astype(np.float32)
-    packed = pack_weights(weight, None, lanes=lanes, pool=POOL, enlarge=kind == "enlarge")
-    assert packed.weights.size == count_numbers(blocks * lanes, outputs, lanes, kernel=side, enlarge=kind == "enlarge")
+    packed = pack_weights(weight, None, lanes=lanes, pool=POOL, enlarge=kind == "enlarge", points=points)
+    assert packed.weights.size == count_numbers(blocks * lanes, outputs, lanes, kernel=side, enlarge=kind == "enlarge", points=points)
     exact = weight.astype(np.float64)
     if kind == "enlarge":
         rows = [fold(exact.swapaxes(2, 3), odd).swapaxes(2, 3) for odd in (False, True)]
         exact = np.stack([transform(fold(row, odd), F42.kernel) for row in rows for odd in (False, True)])
     else:
-        exact = transform(exact, F43.kernel)[None] if kind == "3x3" else exact[None]
+        exact = transform(exact, BY_INPUTS[points].kernel)[None] if kind == "3x3" else exact[None]
     found = unpack(packed)
     np.testing.assert_array_max_ulp(found[:, :outputs], exact.astype(np.float32), maxulp=1)
     assert not found[:, outputs:].any()
@@ -102,11 +106,12 @@ def test_packing_takes_a_panel_beside_the_result(enlarge):
     kind=st.sampled_from(["3x3", "enlarge", "1x1"]),
     threads=st.integers(1, 3),
     gamma=st.booleans(),
+    points=st.sampled_from([6, 8]),
 )
-def test_scratch_is_what_was_counted(channels, outputs, sides, kind, threads, gamma):
+def test_scratch_is_what_was_counted(channels, outputs, sides, kind, threads, gamma, points):
     pool, side, scale = Pool(threads), 1 if kind == "1x1" else 3, 2 if kind == "enlarge" else 1
     weight, plane = np.zeros((outputs, channels, side, side), np.float32), to_planes(torch.zeros(1, channels, *sides))[0]
-    packed = pack_weights(weight, None, lanes=8, pool=pool, enlarge=kind == "enlarge")
+    packed = pack_weights(weight, None, lanes=8, pool=pool, enlarge=kind == "enlarge", points=points)
     before = Before(gamma=np.ones(channels, np.float32)) if gamma else Before(relu=True)
     if kind == "1x1":
         added = build_plane(*sides, packed.stored)
@@ -118,11 +123,24 @@ def test_scratch_is_what_was_counted(channels, outputs, sides, kind, threads, ga
     assert max(taken) == count_scratch(channels, packed.stored, packed.points, tiles, threads)
 
 
-@pytest.mark.parametrize(("rows", "points", "down"), [((0, 40), 6, 10), ((8, 17), 6, 3), ((5, 6), 6, 1), ((16, 24), 5, 2), ((0, 1), 5, 1)])
+@pytest.mark.parametrize(
+    ("rows", "points", "down"),
+    [
+        ((0, 40), 6, 10),
+        ((8, 17), 6, 3),
+        ((5, 6), 6, 1),
+        ((0, 40), 8, 7),
+        ((12, 24), 8, 2),
+        ((8, 17), 8, 2),
+        ((16, 24), 5, 2),
+        ((0, 1), 5, 1),
+    ],
+)
 def test_a_strip_is_counted_by_its_own_tiles(rows, points, down):
-    assert count_tiles(rows, 30, points) == (down, 8)
+    across = 5 if points == 8 else 8
+    assert count_tiles(rows, 30, points) == (down, across)
     plane, pool = to_planes(torch.zeros(1, 8, 40, 30))[0], Pool(1)
-    packed = pack_weights(np.zeros((8, 8, 3, 3)), None, lanes=8, pool=pool, enlarge=points == 5)
+    packed = pack_weights(np.zeros((8, 8, 3, 3)), None, lanes=8, pool=pool, enlarge=points == 5, points=max(6, points))
     scale = 2 if points == 5 else 1
     convolve(packed, plane, build_plane(40 * scale, 30 * scale, packed.stored, rows), pool=pool)
-    assert sum(buffer.size for buffer in pool.scratches[0].buffers.values()) == count_scratch(8, packed.stored, points, (down, 8), 1)
+    assert sum(buffer.size for buffer in pool.scratches[0].buffers.values()) == count_scratch(8, packed.stored, points, (down, across), 1)

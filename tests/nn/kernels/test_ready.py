@@ -165,7 +165,7 @@ from eightfold.nn.kernels import ready
 ready.load_kernels(pathlib.Path({str(tmp_path)!r}))
 assert config.CACHE_DIR == "", config.CACHE_DIR
 from eightfold.nn.kernels.compiled import to_edges
-assert to_edges(0, 0, 3, 1, 0) == (0, 3)
+assert to_edges(0, 4, 0, 3, 1, 0) == (0, 3)
 assert list(ready.to_home(pathlib.Path({str(tmp_path)!r})).rglob("*.nbi"))
 """
     done = run_python(code)

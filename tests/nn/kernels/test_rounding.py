@@ -36,16 +36,18 @@ from eightfold.nn.kernels.rounding import (
 POOL = Pool(1)
 CHANNELS = 32
 NORMS = ("none", "group", "channel")
+TILES = ((False, 6), (False, 8), (True, 5))  # whether the layer enlarges, and points of its tiles
 
 
-def build(seed, enlarge, outlier=0.0, kind="random"):
+def build(seed, tiles, outlier=0.0, kind="random"):
     """Weights [16, 32, 3, 3], packed and as they are; one of them may be an outlier."""
     weight = torch.randn(16, CHANNELS, 3, 3, generator=torch.Generator().manual_seed(seed)) / 17
     if kind == "positive":
         weight = weight.abs()
     if outlier:
         weight[3, 5, 1, 1] = outlier
-    return pack_weights(weight.numpy(), None, lanes=8, pool=POOL, enlarge=enlarge), weight
+    enlarge, points = tiles
+    return pack_weights(weight.numpy(), None, lanes=8, pool=POOL, enlarge=enlarge, points=points), weight
 
 
 def build_before(norm, moments, silu=False):
@@ -82,7 +84,7 @@ def find_error(packed, weight, plane, before=None):
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
-    enlarge=st.booleans(),
+    tiles=st.sampled_from(TILES),
     spread=st.sampled_from([1e-3, 1.0, 1e3]),
     outliers=st.integers(0, 5),
     whole=st.booleans(),
@@ -90,8 +92,8 @@ def find_error(packed, weight, plane, before=None):
     norm=st.sampled_from(NORMS),
     kind=st.sampled_from(["random", "positive"]),
 )
-def test_the_bound_holds(seed, enlarge, spread, outliers, whole, weight_outlier, norm, kind):
-    packed, weight = build(seed % 7, enlarge, weight_outlier, kind)
+def test_the_bound_holds(seed, tiles, spread, outliers, whole, weight_outlier, norm, kind):
+    packed, weight = build(seed % 7, tiles, weight_outlier, kind)
     plane = to_planes(disturb(draw_picture(seed), seed, outliers, 1e3, whole) * spread)[0]
     moments = measure_moments(plane.pixels)
     before = build_before(norm, moments)
@@ -102,14 +104,14 @@ def test_the_bound_holds(seed, enlarge, spread, outliers, whole, weight_outlier,
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
-    enlarge=st.booleans(),
+    tiles=st.sampled_from(TILES),
     whole=st.booleans(),
     largest=st.floats(1, 5).map(lambda power: 10**power),
     norm=st.sampled_from(NORMS),
     silu=st.booleans(),
 )
-def test_with_an_outlier_what_is_left_to_the_fast_way_is_as_exact_as_was_asked_for(seed, enlarge, whole, largest, norm, silu):
-    packed, weight = build(seed % 7, enlarge)
+def test_with_an_outlier_what_is_left_to_the_fast_way_is_as_exact_as_was_asked_for(seed, tiles, whole, largest, norm, silu):
+    packed, weight = build(seed % 7, tiles)
     plane = to_planes(disturb(draw_picture(seed), seed, 1, largest, whole))[0]
     moments = measure_moments(plane.pixels)
     before, gain = build_before(norm, moments, silu), measure_gain(packed, weight, pool=POOL)
@@ -117,21 +119,21 @@ def test_with_an_outlier_what_is_left_to_the_fast_way_is_as_exact_as_was_asked_f
     if not should_run_directly(gain, to_reach(moments, before, CHANNELS), allowed):
         assert find_error(packed, weight, plane, before) <= allowed
     else:
-        assert largest > 100
+        assert largest > (30 if packed.points == 8 else 100)  # large tiles spread more, and give way to small ones
 
 
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 999),
-    enlarge=st.booleans(),
+    tiles=st.sampled_from(TILES),
     spread=st.sampled_from([1e-6, 1.0, 1e6]),
     mean=st.sampled_from([0.0, 1.0, 20.0]),
     sides=st.tuples(st.integers(2, 70), st.integers(2, 70)),
     norm=st.sampled_from(NORMS),
     silu=st.booleans(),
 )
-def test_dense_inputs_are_never_sent_the_direct_way(seed, enlarge, spread, mean, sides, norm, silu):
-    packed, weight = build(seed % 7, enlarge)
+def test_dense_inputs_are_never_sent_the_direct_way(seed, tiles, spread, mean, sides, norm, silu):
+    packed, weight = build(seed % 7, tiles)
     moments = measure_moments(to_planes(draw_picture(seed, mean, sides) * spread)[0].pixels)
     before, gain = build_before(norm, moments, silu), measure_gain(packed, weight, pool=POOL)
     assert not should_run_directly(gain, to_reach(moments, before, CHANNELS), ALLOWED * predict_spread(gain, moments, before))
@@ -149,10 +151,10 @@ def test_dense_results_of_a_kernel_are_a_dense_input(seed, sides, relu):
     assert not should_run_directly(gain, to_reach(moments, before, CHANNELS), allowed) or moments.count <= 2
 
 
-@pytest.mark.parametrize("enlarge", [False, True])
+@pytest.mark.parametrize("tiles", TILES)
 @pytest.mark.parametrize("whole", [False, True], ids=["number", "pixel"])
-def test_one_outlier_sends_a_layer_the_direct_way(enlarge, whole):
-    packed, weight = build(0, enlarge)
+def test_one_outlier_sends_a_layer_the_direct_way(tiles, whole):
+    packed, weight = build(0, tiles)
     plane = to_planes(disturb(draw_picture(0, size=(64, 64)), 0, 1, 1e4, whole))[0]
     moments, gain = measure_moments(plane.pixels), measure_gain(packed, weight, pool=POOL)
     allowed = ALLOWED * predict_spread(gain, moments, None)
@@ -163,9 +165,9 @@ def test_one_outlier_sends_a_layer_the_direct_way(enlarge, whole):
     assert should_run_directly(gain, to_reach(small, None, CHANNELS), ALLOWED * predict_spread(gain, small, None)), "in any unit"
 
 
-@pytest.mark.parametrize("enlarge", [False, True])
-def test_the_bound_is_not_far_above_the_error(enlarge):
-    packed, weight = build(0, enlarge)
+@pytest.mark.parametrize("tiles", TILES)
+def test_the_bound_is_not_far_above_the_error(tiles):
+    packed, weight = build(0, tiles)
     plane = to_planes(draw_picture(0, size=(60, 60)))[0]
     bound = bound_error(measure_gain(packed, weight, pool=POOL), to_reach(measure_moments(plane.pixels), None, CHANNELS))
     assert bound < 60 * find_error(packed, weight, plane)
@@ -174,7 +176,7 @@ def test_the_bound_is_not_far_above_the_error(enlarge):
 @pytest.mark.parametrize(("norm", "silu"), [("none", False), ("none", True), ("group", False), ("group", True), ("channel", True)])
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 def test_the_spread_of_the_results_is_predicted(norm, silu, mean):
-    packed, weight = build(0, False)
+    packed, weight = build(0, TILES[0])
     x = draw_picture(0, mean)
     moments = measure_moments(to_planes(x)[0].pixels)
     before = build_before(norm, moments, silu)
@@ -219,7 +221,7 @@ def test_channels_beyond_the_layers_own_do_not_count():
 
 
 def test_the_gain_depends_on_weights_alone_and_follows_their_size():
-    packed, weight = build(0, False)
+    packed, weight = build(0, TILES[0])
     again, wide = pack_weights(weight.numpy(), None, lanes=4, pool=POOL), pack_weights(8 * weight.numpy(), None, lanes=8, pool=POOL)
     gain = measure_gain(packed, weight, pool=POOL)
     assert measure_gain(again, weight, pool=POOL) == gain

@@ -51,10 +51,18 @@ def run_cases(lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
         ours = convolve(packed, source, before=before, edge=edge, pool=pool)
         name = "a convolution" if edge == "zeros" else "a convolution with a repeated edge"
         yield name, ours, convolve_directly(weight, bias, source, before=before, edge=edge)
+    larger = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool, points=8)
+    yield (
+        "a convolution in large tiles",
+        convolve(larger, source, before=normed, pool=pool),
+        convolve_directly(weight, bias, source, before=normed),
+    )
     added = build_plane(10, 7, outputs)
     added.pixels[:] = 1
     theirs = convolve_directly(weight, bias, source, residual=added)
     yield "a residual convolution", convolve(packed, source, added, residual=added, pool=pool), theirs
+    added.pixels[:] = 1
+    yield "a residual convolution in large tiles", convolve(larger, source, added, residual=added, pool=pool), theirs
     enlarged = pack_weights(weight.numpy(), bias.numpy(), lanes=lanes, pool=pool, enlarge=True)
     yield "an enlarging convolution", convolve(enlarged, source, pool=pool), convolve_directly(weight, bias, source, enlarge=True)
     point = weight[:, :, :1, :1].contiguous()

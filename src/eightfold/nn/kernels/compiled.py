@@ -15,9 +15,17 @@ from numba import njit
 
 from .before import CHANNEL, PLAIN, SMALLEST
 from .finish import finish_edge, finish_pixels, finish_whole
-from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, ROW, SIDE
+from .geometry import CHUNK, LARGE, POINT_PADDING, PRODUCT_PADDING, ROW, SIDES
 from .moments import PARTS
-from .steps import ROWS, add_squares, clear, copy, multiply, normalise, transform
+from .product import ROWS, multiply
+from .steps import add_squares, clear, copy, normalise, transform
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def to_side(points):
+    """`geometry.to_side`, which a type checker may have wrapped."""
+    return SIDES[1] if points == LARGE else SIDES[0]
 
 
 @njit(nogil=True, cache=True)
@@ -33,9 +41,10 @@ def to_factor(x, at, channels):
 def fill_factors(x, window, at, source, block, points):
     """The factors of the pixels under a block's tiles, into the `window` from `at` on, row by row. Outside of the image none is
     needed, and none is there."""
-    reach = points - SIDE
-    for row in range(block.row * SIDE - 1, (block.row + block.rows) * SIDE - 1 + reach):
-        for column in range(block.column * SIDE - 1, (block.column + block.columns) * SIDE - 1 + reach):
+    side = to_side(points)
+    reach = points - side
+    for row in range(block.row * side - 1, (block.row + block.rows) * side - 1 + reach):
+        for column in range(block.column * side - 1, (block.column + block.columns) * side - 1 + reach):
             y, x_at = min(max(row, 0), source.height - 1), min(max(column, 0), source.width - 1)
             if source.repeat or (y == row and x_at == column):
                 window[at] = to_factor(x, ((y - source.first_row) * source.width + x_at) * source.channels, source.channels)
@@ -48,12 +57,13 @@ def fill_window(x, table, steps, window, channels, source, block, kind):
     """The pixels under a block's tiles, activated; around the image zeros or its edge. channels = (first, how many, where in `window`
     the factors of the pixels are); window[row][column][channel].
     """
-    lanes, reach = len(kind[0]), len(kind[1]) - SIDE
+    lanes, side = len(kind[0]), to_side(len(kind[1]))
+    reach = len(kind[1]) - side
     begin, depth, factor = channels
     at = 0
-    for row in range(block.row * SIDE - 1, (block.row + block.rows) * SIDE - 1 + reach):
+    for row in range(block.row * side - 1, (block.row + block.rows) * side - 1 + reach):
         y = min(max(row, 0), source.height - 1)
-        for column in range(block.column * SIDE - 1, (block.column + block.columns) * SIDE - 1 + reach):
+        for column in range(block.column * side - 1, (block.column + block.columns) * side - 1 + reach):
             x_at = min(max(column, 0), source.width - 1)
             if source.repeat or (y == row and x_at == column):
                 pixel = ((y - source.first_row) * source.width + x_at) * source.channels + begin
@@ -78,9 +88,9 @@ def transform_input(x, table, steps, target, scratch, source, block, kind):
     `scratch` takes a window of CHUNK channels, behind it a row of its tiles transformed along the columns, and behind that
     come the factors of `fill_factors`, where channel norm asks for them.
     """
-    lanes, points = len(kind[0]), len(kind[1])
-    across = block.columns * SIDE + points - SIDE
-    down = block.rows * SIDE + points - SIDE
+    lanes, points, side = len(kind[0]), len(kind[1]), to_side(len(kind[1]))
+    across = block.columns * side + points - side
+    down = block.rows * side + points - side
     step = block.rows * block.columns * source.channels + POINT_PADDING
     factors = (down + points) * across * CHUNK
     for begin in range(0, source.channels, CHUNK):
@@ -88,12 +98,12 @@ def transform_input(x, table, steps, target, scratch, source, block, kind):
         strip = down * across * depth
         fill_window(x, table, steps, scratch, (begin, depth, factors), source, block, kind)
         for row in range(block.rows):
-            line = row * SIDE * across * depth
+            line = row * side * across * depth
             for offset in range(0, across * depth, lanes):
                 transform(scratch, line + offset, across * depth, scratch, (strip + offset, across * depth), kind)
             for point in range(points):
                 for column in range(block.columns):
-                    at = strip + (point * across + column * SIDE) * depth
+                    at = strip + (point * across + column * side) * depth
                     to = point * points * step + (row * block.columns + column) * source.channels + begin
                     for channel in range(0, depth, lanes):
                         transform(scratch, at + channel, depth, target, (to + channel, step), kind)
@@ -117,12 +127,12 @@ def multiply_points(left, weights, start, target, shape, kind):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def to_edges(tile, low, high, step, phase):
-    """Which of a tile's four results along one axis are inside: from the first up to the last."""
-    begin, end = 0, SIDE
-    while begin < SIDE and step * (tile * SIDE + begin) - phase < low:
+def to_edges(tile, side, low, high, step, phase):
+    """Which of a tile's results along one axis are inside: from the first up to the last."""
+    begin, end = 0, side
+    while begin < side and step * (tile * side + begin) - phase < low:
         begin += 1
-    while end > begin and step * (tile * SIDE + end - 1) - phase >= high:
+    while end > begin and step * (tile * side + end - 1) - phase >= high:
         end -= 1
     return begin, end
 
@@ -153,19 +163,19 @@ def transform_output(products, bias, residual, result, sums, target, block, kind
 
     `sums` takes PARTS rows of a number a channel, as `write_sums` has them, of the pixels written.
     """
-    lanes = len(kind[0])
+    lanes, side = len(kind[0]), to_side(len(kind[1]))
     step = block.rows * block.columns * target.columns + PRODUCT_PADDING
     partial = np.empty(PARTS * target.columns, np.float32)
     seen = 0
     for row in range(block.row, block.row + block.rows):
-        top, bottom = to_edges(row, target.low, target.high, target.step, target.row_phase)
+        top, bottom = to_edges(row, side, target.low, target.high, target.step, target.row_phase)
         for column in range(block.column, block.column + block.columns):
-            left, right = to_edges(column, 0, target.width, target.step, target.column_phase)
+            left, right = to_edges(column, side, 0, target.width, target.step, target.column_phase)
             number = (bottom - top) * (right - left)
             if number == 0:
                 continue
-            y = target.step * row * SIDE - target.row_phase - target.first_row
-            x = target.step * column * SIDE - target.column_phase
+            y = target.step * row * side - target.row_phase - target.first_row
+            x = target.step * column * side - target.column_phase
             to = (y * target.width + x) * target.channels + target.channel
             steps = (target.step * target.width * target.channels, target.step * target.channels)
             read = ((row - block.row) * block.columns + column - block.column) * target.columns
@@ -174,7 +184,7 @@ def transform_output(products, bias, residual, result, sums, target, block, kind
             for one in range(0, target.columns, lanes):
                 ends = (read + one, step, target.channel + one, to + one)
                 place = (*ends, *steps, one, target.columns, first, top, bottom, left, right, inverse)
-                if number == SIDE * SIDE:
+                if number == side * side:
                     finish_whole(products, bias, residual, result, partial, place, kind)
                 else:
                     finish_edge(products, bias, residual, result, partial, place, kind)

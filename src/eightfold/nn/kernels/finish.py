@@ -11,18 +11,18 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emitter import Emitter
-from .geometry import ROW, SIDE
+from .geometry import ROW, to_side
 from .steps import OUTPUT, split, to_pointer
 
 
 def emit_inverse(emitter: Emitter, points: int, base: Any, at: Any, step: Any) -> list[Any]:
-    """The 16 results of a tile, row by row, from its products: points x points vectors, `step` apart."""
+    """The results of a tile, row by row, from its products: points x points vectors, `step` apart."""
     builder, program = emitter.builder, OUTPUT[points]
     columns = []
     for column in range(points):
         offsets = [builder.mul(emitter.number(row * points + column), step) for row in range(points)]
         columns.append(emitter.run(program, [emitter.load(base, emitter.add(at, offset)) for offset in offsets]))
-    return [value for row in range(SIDE) for value in emitter.run(program, [column[row] for column in columns])]
+    return [value for row in range(to_side(points)) for value in emitter.run(program, [column[row] for column in columns])]
 
 
 def emit_sums(emitter: Emitter, values: list[Any], partial: Any, place: list[Any], count: list[Any]) -> None:
@@ -101,16 +101,16 @@ def build_finisher(masked: bool) -> Any:
 
         def emit(context, builder, signature, values):
             lanes, points = (part.count for part in signature.args[6])
-            emitter = Emitter(builder, lanes)
+            emitter, side = Emitter(builder, lanes), to_side(points)
             base, offsets, target, sums = (to_pointer(context, builder, signature.args[index], values[index]) for index in (0, 1, 3, 4))
             other = to_pointer(context, builder, signature.args[2], values[2]) if has_residual else None
             parts = split(builder, values[5], 14)
             at, step, bias_at, to, row_step, column_step, channel, channels, first, *edges, inverse = parts
             added = emitter.load(offsets, bias_at)
             tile = emit_inverse(emitter, points, base, at, step)
-            kept = emit_mask(emitter, edges) if masked else None
-            for index in range(SIDE * SIDE):
-                row, column = divmod(index, SIDE)
+            kept = emit_mask(emitter, edges, side) if masked else None
+            for index in range(side * side):
+                row, column = divmod(index, side)
                 place = emitter.add(to, builder.mul(emitter.number(row), row_step), builder.mul(emitter.number(column), column_step))
                 value, outside = builder.fadd(tile[index], added), builder.block
                 with nullcontext() if kept is None else builder.if_then(kept[index]):
@@ -127,12 +127,12 @@ def build_finisher(masked: bool) -> Any:
     return finish
 
 
-def emit_mask(emitter: Emitter, edges: list[Any]) -> list[Any]:
+def emit_mask(emitter: Emitter, edges: list[Any], side: int) -> list[Any]:
     """For each pixel of a tile whether it is inside: rows and columns run from their first up to their last edge."""
     builder = emitter.builder
     inside = []
     for begin, end in (edges[:2], edges[2:]):
-        numbers = [emitter.number(index) for index in range(SIDE)]
+        numbers = [emitter.number(index) for index in range(side)]
         inside.append([builder.and_(builder.icmp_signed(">=", one, begin), builder.icmp_signed("<", one, end)) for one in numbers])
     return [builder.and_(row, column) for row in inside[0] for column in inside[1]]
 

@@ -13,7 +13,20 @@ import numpy as np
 from . import compiled
 from .before import CHANNEL, Before, to_steps
 from .cooktoom import BY_INPUTS
-from .geometry import CHUNK, POINT_PADDING, PRODUCT_PADDING, SIDE, Block, Edge, Shape, Source, Target, check_edge, count_tiles, cut_blocks
+from .geometry import (
+    CHUNK,
+    POINT_PADDING,
+    PRODUCT_PADDING,
+    Block,
+    Edge,
+    Shape,
+    Source,
+    Target,
+    check_edge,
+    count_tiles,
+    cut_blocks,
+    to_side,
+)
 from .moments import PARTS, join_moments
 from .packed import PHASES, Packed
 from .plane import Plane, build_plane
@@ -29,7 +42,10 @@ def choose_block(channels: int, points: int, tiles: tuple[int, int], threads: in
 
     Where that leaves less than two blocks to a thread they are halved, down to 16 tiles: the weights are read once for every block.
     """
-    down, across = (9, 9) if points == 5 else (8, 8) if channels >= 256 else (8, 16)
+    if points == 8:
+        down, across = (6, 12) if channels >= 256 else (6, 6)
+    else:
+        down, across = (9, 9) if points == 5 else (8, 8) if channels >= 256 else (8, 16)
     while -(-tiles[0] // down) * -(-tiles[1] // across) < 2 * threads and down * across >= 32:
         down, across = (down, -(-across // 2)) if across > down else (-(-down // 2), across)
     return (down, across), 256 if points == 5 or channels >= 256 else 128
@@ -42,7 +58,8 @@ def count_left(channels: int, points: int, tiles: int) -> int:
 
 def count_window(points: int, down: int, across: int) -> tuple[int, int]:
     """Numbers of what a block of `down` x `across` tiles is transformed in: its pixels and a row of tiles half done; a factor a pixel."""
-    wide, high = across * SIDE + points - SIDE, down * SIDE + points - SIDE
+    side = to_side(points)
+    wide, high = across * side + points - side, down * side + points - side
     return (high + points) * wide * CHUNK, high * wide
 
 
@@ -51,7 +68,7 @@ def count_products(points: int, tiles: int, columns: int) -> int:
 
 
 def count_scratch(channels: int, stored: int, points: int, tiles: tuple[int, int], threads: int) -> int:
-    """Float32 numbers that the buffers of one thread take at most while a layer of `points` (6, 5 or 1) runs.
+    """Float32 numbers that the buffers of one thread take at most while a layer of `points` (8, 6, 5 or 1) runs.
 
     `tiles` down and across are those of the rows that are written at once (`geometry.count_tiles`); they do not matter for 1 point, where
     a layer with nothing before it or nothing added takes less. Buffers are kept from one layer to the next: several layers take, of each
@@ -88,7 +105,7 @@ def convolve(
     check_planes(packed, source, target, residual, step)
     low, high = target.rows
     tiles = count_tiles(target.rows, source.width, packed.points)
-    first = low // (step * SIDE)
+    first = low // (step * to_side(packed.points))
     sides, columns = choose_block(packed.channels, packed.points, tiles, len(pool.scratches))
     blocks = list(cut_blocks((first + tiles[0], tiles[1]), sides, first))
     check_tiles(source, blocks, packed.points)
@@ -167,7 +184,8 @@ def check_memory(source: Plane, target: Plane, residual: Plane | None) -> None:
 
 def check_tiles(source: Plane, blocks: list[Block], points: int) -> None:
     """Every row of the image that a tile reads has to be held."""
-    source.check_rows(blocks[0].row * SIDE - 1, (blocks[-1].row + blocks[-1].rows) * SIDE - 1 + points - SIDE)
+    side = to_side(points)
+    source.check_rows(blocks[0].row * side - 1, (blocks[-1].row + blocks[-1].rows) * side - 1 + points - side)
 
 
 def apply_linear(

@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .cooktoom import F42, F43, Transform
+from .cooktoom import F42, F43, F63, Transform
 from .pool import Pool, Scratch, build_buffer
 
 GROUP = 8  # columns at a time: a number known while compiling, so that vectors are made of it
@@ -25,8 +25,8 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # of an enlarged image: rows and colu
 class Packed:
     """A convolution's weights, ready to use.
 
-    `points` along an axis are 6 (3x3), 5 (3x3 on repeated pixels) or 1 (1x1, linear). `stored` is the number of channels that are written:
-    the layer's own `outputs` and zeros up to whole panels.
+    `points` along an axis are 6 or 8 (3x3), 5 (3x3 on repeated pixels) or 1 (1x1, linear). `stored` is the number of channels that are
+    written: the layer's own `outputs` and zeros up to whole panels.
     """
 
     weights: np.ndarray
@@ -89,7 +89,7 @@ def to_matrix(transform: Transform, taps: Sequence[Sequence[int]]) -> np.ndarray
 
 # Between pixels that are all repeated twice, three taps along an axis amount to two. An even row of the enlarged image sees the row above
 # once and its own twice; an odd one its own twice and the row below once.
-PLAIN = to_matrix(F43, ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
+PLAIN = {one.inputs: to_matrix(one, ((1, 0, 0), (0, 1, 0), (0, 0, 1))) for one in (F43, F63)}
 HALVES = (to_matrix(F42, ((1, 0, 0), (0, 1, 1))), to_matrix(F42, ((1, 1, 0), (0, 0, 1))))
 
 
@@ -113,9 +113,9 @@ def cut_panel(weight: np.ndarray, panel: int, wide: int) -> np.ndarray:
     return kernels
 
 
-def count_numbers(channels: int, outputs: int, lanes: int, *, kernel: int = 3, enlarge: bool = False) -> int:
+def count_numbers(channels: int, outputs: int, lanes: int, *, kernel: int = 3, enlarge: bool = False, points: int = F43.inputs) -> int:
     """Float32 numbers that packed weights take."""
-    points = F42.inputs if enlarge else F43.inputs if kernel == 3 else 1
+    points = F42.inputs if enlarge else points if kernel == 3 else 1
     return points**2 * channels * fill_panels(outputs, lanes) * (4 if enlarge else 1)
 
 
@@ -131,23 +131,28 @@ def pack_weights(
     lanes: int,
     pool: Pool,
     enlarge: bool = False,
+    points: int = F43.inputs,
     into: np.ndarray | None = None,
 ) -> Packed:
     """Weights [out, in, 3, 3] or [out, in, 1, 1] of any float type; with `enlarge` those of a 3x3 convolution behind a nearest 2x
     enlargement.
 
-    Takes 4 times the memory of float32 ones (11 times with `enlarge`) and next to nothing beside; `into` is a buffer to use for it where it
-    is large enough, such as the `weights` of a layer that has run already. Raises ValueError for other kernels, and for channels that
+    `points` are 6 or 8 (see `geometry.choose_points`) and matter for 3x3 kernels without `enlarge` alone. Takes 4 times the memory of
+    float32 ones (7 times with 8 points, 11 with `enlarge`) and next to nothing beside; `into` is a buffer to use for it where it is large
+    enough, such as the `weights` of a layer that has run already. Raises ValueError for other kernels, other points, and for channels that
     `lanes` does not divide.
     """
     outputs, channels, *sides = weight.shape
-    if sides not in ([3, 3], [1, 1]) or (enlarge and sides == [1, 1]) or not lanes or channels % lanes:
-        raise ValueError(f"kernels of {sides} on {channels} channels (enlarge: {enlarge}) have no fast way with vectors of {lanes}")
-    size = count_numbers(channels, outputs, lanes, kernel=sides[0], enlarge=enlarge)
+    fits = (sides == [3, 3] and (enlarge or points in PLAIN)) or (sides == [1, 1] and not enlarge)
+    if not fits or not lanes or channels % lanes:
+        raise ValueError(
+            f"kernels of {sides} on {channels} channels (enlarge: {enlarge}) have no fast way with {points} points and vectors of {lanes}"
+        )
+    size = count_numbers(channels, outputs, lanes, kernel=sides[0], enlarge=enlarge, points=points)
     target = build_buffer(size) if into is None or into.size < size else into
     stored, wide, numbers = fill_panels(outputs, lanes), 2 * lanes, to_numbers(weight)
     panels = stored // wide
-    phases = [(HALVES[row], HALVES[column]) for row, column in PHASES] if enlarge else [(PLAIN, PLAIN)]
+    phases = [(HALVES[row], HALVES[column]) for row, column in PHASES] if enlarge else [(PLAIN[points],) * 2] if sides == [3, 3] else []
 
     def work(_scratch: Scratch, panel: int) -> None:
         kernels = cut_panel(numbers, panel, wide)
@@ -165,6 +170,6 @@ def pack_weights(
         channels=channels,
         outputs=outputs,
         stored=stored,
-        points=F42.inputs if enlarge else F43.inputs if sides == [3, 3] else 1,
+        points=F42.inputs if enlarge else points if sides == [3, 3] else 1,
         lanes=lanes,
     )

@@ -1,10 +1,10 @@
 """How far the fast way may be from the exact result, and whether a layer should rather be run directly.
 
-The transforms add and subtract the pixels of a tile with factors up to 5 before anything is multiplied, so that rounding errors grow with
-the largest numbers in a tile and reach all of its results: one outlier of 1000 disturbs 15 neighbours that never saw it. How much depends
-on the weights, and is measured once on a few tiles (`measure_gain`). How large the input gets follows from the moments that it came with,
-without a pass over its pixels (`to_reach`). Both together bound the error. What is allowed is a part of the spread of the layer's own
-results:
+The transforms add and subtract the pixels of a tile with factors up to 5.25 before anything is multiplied, so that rounding errors grow
+with the largest numbers in a tile and reach all of its results: one outlier of 1000 disturbs 15 or 35 neighbours that never saw it. How
+much depends on the weights, and is measured once on a few tiles (`measure_gain`). How large the input gets follows from the moments that
+it came with, without a pass over its pixels (`to_reach`). Both together bound the error. What is allowed is a part of the spread of the
+layer's own results:
 
     should_run_directly(gain, to_reach(moments, before, channels), ALLOWED * predict_spread(gain, moments, before))
 """
@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .before import Before
-from .cooktoom import F42, F43
-from .geometry import SIDE
+from .cooktoom import F42, F43, F63
+from .geometry import to_side
 from .layers import convolve
 from .moments import Moments, quiet
 from .packed import Packed, pack_weights
@@ -33,15 +33,16 @@ from .pool import Pool
 # to more than the probes, twice as much was seen at most. Dense inputs are covered five times over already: that much lies between the
 # norm of a pixel and its bound by the peaks of all channels.
 SAFETY = 3.0
-# Of the spread of a layer's results, anywhere. Noise and decoders with random weights have bounds below a quarter of it (and errors of
+# Of the spread of a layer's results, anywhere. Noise and decoders with random weights have bounds below a third of it (and errors of
 # about 2e-5); an outlier of 1e4 spreads in one number, which really makes errors of about 5e-3, has one far above.
 ALLOWED = 5e-3
 OUTLIER = 1000.0
-PROBED = 32  # channels out that are compared: those with the largest weights
+PROBED = 512  # tiles' results of one place that are compared: of 32 channels out, or 14 in large tiles, those with the largest weights
 RARE = 4096  # one pixel in so many may be an outlier without being counted into the spread
-BANDS = {"dense": 8, "pixel": 12, "number": 12, "aligned": 8}  # rows of the probe, from the top
-WIDTH = 12  # of the probe
-WORST = {F43.inputs: (1, 2), F42.inputs: (1, 1)}  # row and column of a tile where an outlier was measured to do most harm
+BANDS = {"dense": 2, "pixel": 3, "number": 3, "aligned": 2}  # rows of the probe from the top, in tiles
+WIDTH = 3  # of the probe, in tiles
+# Row and column of a tile where an outlier was measured to do most harm.
+WORST = {F63.inputs: (2, 2), F43.inputs: (1, 2), F42.inputs: (1, 1)}
 FOLDS = np.array([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], float)  # taps of even and odd places, see `packed`
 AFTER_SILU, AFTER_RELU = 0.6, 0.7  # root mean square of N(0, 1) after them
 
@@ -72,13 +73,13 @@ def draw_probe(weight: Float[Tensor, "o i 3 3"], points: int, generator: torch.G
 
     The outliers lie where no tile that reads one reads another band.
     """
-    channels = weight.shape[1]
-    probe = torch.randn(1, channels, sum(BANDS.values()), WIDTH, generator=generator)
-    row, column = BANDS["dense"] + SIDE + WORST[points][0], SIDE + WORST[points][1]
+    channels, side = weight.shape[1], to_side(points)
+    probe = torch.randn(1, channels, side * sum(BANDS.values()), side * WIDTH, generator=generator)
+    row, column = side * (BANDS["dense"] + 1) + WORST[points][0], side + WORST[points][1]
     probe[:, :, row, column] *= OUTLIER
     loudest = int(weight.square().sum(dim=(0, 2, 3)).argmax())
-    probe[:, loudest, row + BANDS["pixel"], column] = OUTLIER
-    probe[:, :, -BANDS["aligned"] :] = weight[0].sum(dim=(1, 2)).sign().view(1, -1, 1, 1)
+    probe[:, loudest, row + side * BANDS["pixel"], column] = OUTLIER
+    probe[:, :, -side * BANDS["aligned"] :] = weight[0].sum(dim=(1, 2)).sign().view(1, -1, 1, 1)
     return probe
 
 
@@ -88,16 +89,28 @@ def convolve_exactly(probe: Float[Tensor, "1 i h w"], weight: Float[Tensor, "o i
     if enlarge:
         folds = torch.from_numpy(FOLDS)
         exact = torch.einsum("arj,bsk,oijk->oabirs", folds, folds, exact).flatten(0, 2)
-    found = F.conv2d(probe.double(), exact, padding=1)
+    found = correlate(F.pad(probe.double(), (1, 1, 1, 2)), exact)
     return F.pixel_shuffle(found, 2) if enlarge else found
+
+
+def correlate(padded: Float[Tensor, "1 i y x"], weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "1 o h w"]:
+    """A 3x3 convolution as nine products of matrices on pixels as they lie: torch's own of float64 copies each of them nine times.
+
+    There is a row more below than is read: the last pixels of a row are multiplied with what begins the next.
+    """
+    channels, height, width = padded.shape[1:]
+    pixels, size = padded.reshape(channels, -1), (height - 3) * width
+    taps = [(row, column) for row in range(3) for column in range(3)]
+    parts = [weight[:, :, row, column] @ pixels[:, row * width + column :][:, :size] for row, column in taps]
+    return torch.stack(parts).sum(dim=0).view(1, -1, height - 3, width)[..., : width - 2]
 
 
 def to_norms(values: Float[Tensor, "1 c h w"], points: int) -> Float[Tensor, "1 1 rows columns"]:
     """The norm of what each tile reads: points x points pixels, all channels."""
-    squares = values.double().square().sum(dim=1, keepdim=True)
+    squares, side = values.double().square().sum(dim=1, keepdim=True), to_side(points)
     height, width = squares.shape[-2:]
-    padded = F.pad(squares, (1, SIDE + points - width % SIDE, 1, SIDE + points - height % SIDE))
-    return F.avg_pool2d(padded, points, stride=SIDE, divisor_override=1).sqrt()
+    padded = F.pad(squares, (1, side + points - width % side, 1, side + points - height % side))
+    return F.avg_pool2d(padded, points, stride=side, divisor_override=1).sqrt()
 
 
 def spread_norms(probe: Float[Tensor, "1 c h w"], points: int, scale: int) -> Float[Tensor, "1 y x"]:
@@ -105,7 +118,8 @@ def spread_norms(probe: Float[Tensor, "1 c h w"], points: int, scale: int) -> Fl
     norms = to_norms(probe, points)
     around = F.max_pool2d(norms, 3, stride=1, padding=1)  # an odd row of an enlarged image belongs to the tile behind it
     size = [scale * side for side in probe.shape[-2:]]
-    return around.repeat_interleave(SIDE * scale, -1).repeat_interleave(SIDE * scale, -2)[:, 0, : size[0], : size[1]]
+    times = scale * to_side(points)
+    return around.repeat_interleave(times, -1).repeat_interleave(times, -2)[:, 0, : size[0], : size[1]]
 
 
 @torch.no_grad()
@@ -115,16 +129,16 @@ def measure_gain(packed: Packed, weight: Float[Tensor, "o i 3 3"], *, pool: Pool
     Takes less time than packing. It depends on nothing but the weights: measured once it holds whenever they are packed again.
     """
     enlarge, weight = packed.phases == 4, weight.detach()
-    scale = 2 if enlarge else 1
+    scale, side = 2 if enlarge else 1, to_side(packed.points)
     squares = torch.linalg.vector_norm(weight, dim=(1, 2, 3), dtype=torch.float32).square()
-    loudest = weight[squares.topk(min(PROBED // scale, len(squares))).indices].float()
+    loudest = weight[squares.topk(min(PROBED // side**2 // scale, len(squares))).indices].float()
     probe = draw_probe(loudest, packed.points, torch.Generator().manual_seed(seed))
-    few = pack_weights(loudest, None, lanes=packed.lanes, pool=pool, enlarge=enlarge)
+    few = pack_weights(loudest, None, lanes=packed.lanes, pool=pool, enlarge=enlarge, points=packed.points)
     fast = from_plane(convolve(few, to_planes(probe)[0], pool=pool), few.outputs)
     errors = (fast - convolve_exactly(probe, loudest, enlarge)).abs().amax(dim=1)
-    relative = (errors / spread_norms(probe, packed.points, scale)).split([scale * rows for rows in BANDS.values()], dim=1)
+    relative = (errors / spread_norms(probe, packed.points, scale)).split([scale * side * rows for rows in BANDS.values()], dim=1)
     found = {name: float(band.max()) for name, band in zip(BANDS, relative, strict=True)}
-    number = errors.split([scale * rows for rows in BANDS.values()], dim=1)[list(BANDS).index("number")]
+    number = errors.split([scale * side * rows for rows in BANDS.values()], dim=1)[list(BANDS).index("number")]
     return Gain(
         norm=SAFETY * packed.points * max(found["dense"], found["pixel"], found["aligned"]),
         peak=SAFETY * float(number.max()) / OUTLIER,

@@ -23,10 +23,7 @@ LANES = {lanes: (0,) * lanes for lanes in (4, 8, 16)}
 POINTS = {points: (0,) * points for points in BY_INPUTS}
 INPUT = {points: build_program(transform.input) for points, transform in BY_INPUTS.items()}
 OUTPUT = {points: build_program(transform.output) for points, transform in BY_INPUTS.items()}
-ROWS = 6  # of the product's inner kernel: 6 x 2 sums, 2 vectors of weights and one spread number fit into 16 registers
-UNROLL = 4
 WIDE, NARROW = 16, 4  # vectors that squares are added in
-AHEAD = 16  # steps that weights are asked for in advance; only with vectors of 8, where it was measured to help (with 16 it did harm)
 
 
 def to_pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
@@ -170,66 +167,3 @@ def transform(typing, source, at, step, target, place, kind):
         return context.get_dummy_value()
 
     return types.void(source, types.int64, types.int64, target, place, kind), emit
-
-
-def emit_product(emitter: Emitter, rows: int, bases: tuple[Any, ...], place: list[Any]) -> None:
-    """`rows` rows of the left matrix times two vectors of columns, all sums in registers."""
-    left, right, start, target = bases
-    at, row, panel, depth, to, target_row, begin = place
-    builder, lanes = emitter.builder, emitter.lanes
-    first = [emitter.load(start, emitter.add(begin, emitter.number(half * lanes))) for half in range(2)]
-    rows_at = [emitter.add(at, builder.mul(emitter.number(index), row)) for index in range(rows)]
-    entry, loop, done = builder.block, builder.append_basic_block("depth"), builder.append_basic_block("done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    k = builder.phi(INDEX)
-    k.add_incoming(emitter.number(0), entry)
-    phis = [[builder.phi(emitter.vector) for _ in range(2)] for _ in range(rows)]
-    sums: list[list[Any]] = [list(pair) for pair in phis]
-    for unrolled in range(UNROLL):
-        position = emitter.add(k, emitter.number(unrolled))
-        weights = emitter.add(panel, builder.mul(position, emitter.number(2 * lanes)))
-        columns = [emitter.load(right, emitter.add(weights, emitter.number(half * lanes))) for half in range(2)]
-        if lanes == 8:
-            emitter.prefetch(right, emitter.add(weights, emitter.number(AHEAD * 2 * lanes)))
-        for index in range(rows):
-            one = emitter.spread(emitter.load_scalar(left, emitter.add(rows_at[index], position)))
-            sums[index] = [emitter.multiply_add(one, column, total) for column, total in zip(columns, sums[index], strict=True)]
-    following = emitter.add(k, emitter.number(UNROLL))
-    k.add_incoming(following, loop)
-    for pair, totals in zip(phis, sums, strict=True):
-        for half in range(2):
-            pair[half].add_incoming(first[half], entry)
-            pair[half].add_incoming(totals[half], loop)
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
-    builder.position_at_end(done)
-    for index, totals in enumerate(sums):
-        line = emitter.add(to, builder.mul(emitter.number(index), target_row))
-        for half in range(2):
-            emitter.store(totals[half], target, emitter.add(line, emitter.number(half * lanes)))
-
-
-@intrinsic
-@no_type_check
-def multiply(typing, left, right, start, target, place, rows, kind):
-    """`rows` (1 to ROWS) rows times a panel of two vectors of columns, begun at `start` instead of zero.
-
-    place = (at, row step, panel, depth, to, row step of the target, at in start); depth is a multiple of UNROLL and not 0.
-    """
-
-    def emit(context, builder, signature, values):
-        emitter = Emitter(builder, signature.args[6][0].count)
-        bases = tuple(to_pointer(context, builder, signature.args[index], values[index]) for index in range(4))
-        place = split(builder, values[4], 7)
-        end = builder.append_basic_block("end")
-        choice = builder.switch(values[5], end)
-        for count in range(1, ROWS + 1):
-            block = builder.append_basic_block(f"rows{count}")
-            choice.add_case(ir.Constant(INDEX, count), block)
-            builder.position_at_end(block)
-            emit_product(emitter, count, bases, place)
-            builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
-
-    return types.void(left, right, start, target, place, types.int64, kind), emit
