@@ -113,13 +113,15 @@ def run_torch(case: Case) -> Tensor:
 
 def build_ours(case: Case, lanes: int, pool: Pool) -> tuple[Callable[[], Tensor], float]:
     """A run, and the seconds that transforming the weights takes. The input's moments come from the layer before, and cost nothing here."""
+    from eightfold.nn.kernels.geometry import choose_points
     from eightfold.nn.kernels.layers import convolve  # after `ready` has said where compiled code is kept
     from eightfold.nn.kernels.packed import choose_lanes, pack_weights
 
     layer = case.layer
-    fitting = choose_lanes(layer.channels, layer.outputs, lanes)
+    fitting, points = choose_lanes(layer.channels, layer.outputs, lanes), choose_points(layer.channels, layer.outputs, layer.side**2)
 
-    pack = partial(pack_weights, case.weight.numpy(), case.bias.numpy(), lanes=fitting, pool=pool, enlarge=layer.enlarge)
+    weights = case.weight.numpy(), case.bias.numpy()
+    pack = partial(pack_weights, *weights, lanes=fitting, pool=pool, enlarge=layer.enlarge, points=points)
     pack()
     start = time.perf_counter()
     packed = pack()
