@@ -81,7 +81,7 @@ def test_prompts_go_through_all_pairs(model):
     assert len({*(one.solids[0] for one in asked[:32])}) == 32
     assert asked == ask_for_one(200, 7) != ask_for_one(200, 8)
     for one in [*asked[:32], *ask_for_two(40, 7)]:
-        model.words.check(one.prompt, ignore_unknown=False)
+        model.text.check(one.prompt, ignore_unknown=False)
         assert all(name_pair(pair) in one.prompt for pair in one.solids)
     assert any(one.prompt.startswith("an orange") for one in asked)
 

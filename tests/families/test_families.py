@@ -9,21 +9,26 @@ import pytest
 import torch
 
 from eightfold.autoencoders.build import build_autoencoder
-from eightfold.checkpoints.identify import find_claimants, fits, identify
+from eightfold.checkpoints.identity import claim_all
+from eightfold.checkpoints.kinds import KINDS
+from eightfold.checkpoints.lookup import find_marks
 from eightfold.denoisers.unet import UNet
 from eightfold.diffusion.samplers import build_sampler
 from eightfold.families import catalog
 from eightfold.families.catalog import FAMILIES
 from eightfold.families.pocket import POCKET_FAMILY
 from eightfold.families.sd1 import SD1
+from eightfold.families.sd2 import SD2
+from eightfold.families.sdxl import SDXL_FAMILY
 from eightfold.families.spaces import SD, SPACES
 from eightfold.text.words import WordsEncoder
-from layouts import list_layouts, read_layout
+from eightfold.specs.space import Space
+from layouts import read_layout
 
+EXTRA = {"mask": lambda space: 1, "depth": lambda space: 1, "picture": lambda space: space.latent_channels}  # channels
 DATA_FILES = [path for path in Path(catalog.__file__).parent.glob("*.py") if path.stem != "__init__"]
 STATEMENTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
 BEHAVIOUR = (ast.Lambda, ast.IfExp, ast.comprehension, ast.NamedExpr, ast.BoolOp, ast.Compare, ast.JoinedStr)
-DENOISERS = [name for name in list_layouts() if name.endswith("_denoiser")]
 
 
 def to_inventory(network):
@@ -32,37 +37,41 @@ def to_inventory(network):
 
 def build_on_meta(one):
     with torch.device("meta"):
-        return UNet(one.denoiser) if one in FAMILIES else build_autoencoder(one.autoencoder)
+        return build_autoencoder(one.autoencoder) if isinstance(one, Space) else UNet(one.denoiser)
 
 
 def count_weights(network):
     return sum(tensor.numel() for tensor in network.state_dict().values())
 
 
-@pytest.mark.parametrize("one", FAMILIES, ids=lambda one: one.name)
-def test_each_is_recognised_in_its_own_network(one):
-    assert one.marks
-    assert identify(to_inventory(build_on_meta(one)), FAMILIES, source="its own network") is one
+EDITIONS = [(family, edition.name) for family in FAMILIES for edition in family.editions]
+LAYOUTS = {
+    "sd1_denoiser": (SD1, "base"),
+    "sd2_denoiser": (SD2, "base"),
+    "sdxl_denoiser": (SDXL_FAMILY, "base"),
+    "sdxl-refiner_denoiser": (SDXL_FAMILY, "refiner"),
+}
 
 
-@pytest.mark.parametrize("one", FAMILIES, ids=lambda one: one.name)
-def test_each_claims_its_own_marks(one):
-    marks = {mark.key: tuple(size or 1 for size in mark.shape) for mark in one.marks if not mark.absent}
-    assert one in find_claimants(marks, FAMILIES)
+@pytest.mark.parametrize(("family", "edition"), EDITIONS, ids=lambda one: getattr(one, "name", one))
+def test_each_is_recognised_in_its_own_network(family, edition):
+    claims = claim_all(to_inventory(build_on_meta(family.to_edition(edition))), "denoiser")
+    assert [(one.kind.family, one.kind.variant) for one in claims] == [(family.name, edition)]
+
+
+@pytest.mark.parametrize(("family", "edition"), EDITIONS, ids=lambda one: getattr(one, "name", one))
+def test_no_mark_can_be_missed(family, edition):
+    kind = next(one for one in KINDS if (one.family, one.variant) == (family.name, edition))
+    marks = {mark.key: tuple(size or 1 for size in mark.shape) for mark in kind.marks if not mark.absent}
+    assert find_marks(marks, kind) is not None
     for key in marks:
-        assert one not in find_claimants({name: shape for name, shape in marks.items() if name != key}, [one])
+        assert find_marks({name: shape for name, shape in marks.items() if name != key}, kind) is None
 
 
-@pytest.mark.parametrize("layout", DENOISERS)
-def test_the_public_denoisers(layout):
-    assert (SD1 in find_claimants(read_layout(layout), FAMILIES)) == (layout == "sd1_denoiser")
-    assert POCKET_FAMILY not in find_claimants(read_layout(layout), FAMILIES)
-
-
-@pytest.mark.parametrize(("one", "layout"), [(SD1, "sd1_denoiser")])
-def test_marks_are_in_the_public_layout(one, layout):
-    for mark in one.marks:
-        assert fits(mark, read_layout(layout)), mark
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_networks_are_the_public_ones(layout):
+    family, edition = LAYOUTS[layout]
+    assert to_inventory(build_on_meta(family.to_edition(edition))) == read_layout(layout)
 
 
 def test_names_are_unique():
@@ -81,6 +90,9 @@ def test_stable_diffusion():
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_the_parts_of_a_family_fit_together(family):
     assert family.denoiser.channels == family.denoiser.out_channels == family.space.latent_channels
+    for edition in family.editions:
+        own = family.to_edition(edition.name)
+        assert own.denoiser.channels == own.space.latent_channels + sum(EXTRA[one](own.space) for one in own.reads)
     assert family.text is None or family.text.width == family.denoiser.context
     assert all(side % (family.space.downscale * 2 ** (len(family.denoiser.multipliers) - 1)) == 0 for side in family.defaults.size)
     build_sampler(family.defaults.sampler)

@@ -9,16 +9,18 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 
-from eightfold.denoisers.unet import EPS, UNet
+from eightfold.denoisers.unet import EPS, UNet, to_vector
 from eightfold.families.pocket import POCKET_FAMILY
 from eightfold.families.sd1 import SD1
-from eightfold.specs.network import UNetConfig
+from eightfold.specs.network import UNetConfig, VectorConfig
 from weights import draw, list_norms, randomise
 
 TOLERANCE = 1e-4
 TIMES = (437.25, 0.0)  # one a picture; the process's table has entries between which a step may fall
 TWO = UNetConfig(channels=4, out_channels=4, context=24, width=32, multipliers=(1, 2), blocks=1, attention=(1, 1), heads=2, groups=8)
 FOUR = UNetConfig(channels=4, out_channels=4, context=40, width=32, multipliers=(1, 2, 4, 4), heads=4, groups=16)
+
+VECTOR = VectorConfig(pooled=20, numbers=("height", "width", "left"), sinusoid=8)
 
 CONFIGS = {
     "two": TWO,
@@ -39,6 +41,10 @@ CONFIGS = {
     "four": FOUR,
     "four, heads of 16, linear": replace(FOUR, heads=None, head_width=16, linear_projection=True),
     "pocket": POCKET_FAMILY.denoiser,
+    "three, a vector": replace(
+        TWO, multipliers=(1, 2, 4), attention=(0, 1, 2), middle=2, heads=None, head_width=16, linear_projection=True, vector=VECTOR
+    ),
+    "four, a vector": replace(FOUR, attention=(0, 2, 2, 0), middle=2, vector=VECTOR),
 }
 SIZES = {"even": (2, 8, 16), "odd": (1, 9, 7), "uneven": (1, 11, 6), "one pixel": (1, 1, 1)}  # batch, height, width
 
@@ -61,6 +67,9 @@ def build_theirs(config: UNetConfig) -> UNet2DConditionModel:
         norm_num_groups=config.groups,
         cross_attention_dim=config.context,
         transformer_layers_per_block=(*config.attention[:-1], config.middle or config.attention[-1] or 1),
+        addition_embed_type="text_time" if config.vector else None,
+        addition_time_embed_dim=config.vector.sinusoid if config.vector else None,
+        projection_class_embeddings_input_dim=config.vector.width if config.vector else None,
         attention_head_dim=tuple(config.heads or width // (config.head_width or width) for width in widths),
         use_linear_projection=config.linear_projection,
     )
@@ -69,6 +78,15 @@ def build_theirs(config: UNetConfig) -> UNet2DConditionModel:
             in_channels=widths[-1], temb_channels=4 * config.width, resnet_eps=EPS, resnet_groups=config.groups, add_attention=False
         )
     return theirs
+
+
+def draw_vector(config: UNetConfig, batch: int) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+    """What SDXL is told beside tokens: ours, and the same for theirs."""
+    if config.vector is None:
+        return None, {}
+    pooled, numbers = draw(batch, config.vector.pooled, seed=4), {name: 100.0 * i for i, name in enumerate(config.vector.numbers)}
+    times = torch.tensor([list(numbers.values())] * batch)
+    return to_vector(config.vector, pooled, numbers), {"text_embeds": pooled, "time_ids": times}
 
 
 @torch.no_grad()
@@ -81,7 +99,9 @@ def compare(config: UNetConfig, size: tuple[int, int, int]) -> float:
     batch, height, width = size
     noisy, timestep = draw(batch, config.channels, height, width), torch.tensor(TIMES[:batch])
     tokens = draw(batch, 5, config.context, seed=3) if any(config.attention) or config.middle else None
-    got, expected = ours(noisy, timestep, tokens), theirs.eval()(noisy, timestep, tokens).sample
+    vector, added = draw_vector(config, batch)
+    got = ours(noisy, timestep, tokens, vector)
+    expected = theirs.eval()(noisy, timestep, tokens, added_cond_kwargs=added).sample
     assert got.shape == expected.shape == (batch, config.out_channels, height, width)
     assert 0.05 < expected.std() < 20
     return (got - expected).abs().max().item()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from .quantised import BLOCKS, dequantise
 from .save import DTYPES
 
 M = TypeVar("M", bound=nn.Module)
+MAPPED: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # by the address of the first byte, while something is read from it
+CAN_RELEASE = hasattr(mmap, "MADV_DONTNEED")
 
 
 def read_tensors(source: str | Path | Inventory, prefix: str = "") -> dict[str, Tensor]:
@@ -34,9 +38,25 @@ def read_tensors(source: str | Path | Inventory, prefix: str = "") -> dict[str, 
 def map_file(path: Path) -> Tensor:
     """All of the file as bytes; memory is taken page by page where it is used."""
     try:
-        return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
-    except (OSError, RuntimeError) as error:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {show(error)}", hint="the file may have moved: check the path") from None
+    content = torch.frombuffer(mapped, dtype=torch.uint8)
+    MAPPED[content.data_ptr()] = mapped
+    return content
+
+
+def let_go(tensor: Tensor) -> None:
+    """Give the memory of a tensor of a mapped file back, until it is read again; of one that was written to, what was written is lost."""
+    start = tensor.untyped_storage().data_ptr()
+    mapped = MAPPED.get(start)
+    if mapped is None or not CAN_RELEASE or not tensor.is_contiguous():
+        return
+    first = -(-(tensor.data_ptr() - start) // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (tensor.data_ptr() - start + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def to_tensor(name: str, entry: Entry, file: Tensor) -> Tensor:
@@ -74,7 +94,11 @@ def load_module(
     with torch.device("meta"):
         module = build()
     check_tensors(module.state_dict(), tensors, source)
-    ready = {name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None) for name, tensor in tensors.items()}
+    ready: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        ready[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        if ready[name] is not tensor:
+            let_go(tensor)
     module.load_state_dict(ready, strict=True, assign=True)
     return module.eval().requires_grad_(False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
@@ -17,6 +17,49 @@ from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrN
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
     from ..pipelines.request import Request
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """A picture to begin from, and what of it is drawn anew.
+
+    Parameters
+    ----------
+    start
+        A picture to begin from; the result has its size unless --size says otherwise.
+    strength
+        How much of it is drawn anew: 0.3 keeps most, 1 nothing. 0.75 unless given.
+    mask
+        A picture of the same size: white is drawn anew, all else stays as it is, to the bit.
+    feather
+        Pixels inside the mask over which the old goes over into the new.
+    outpaint
+        Room to add and fill, in pixels: LEFT,TOP,RIGHT,BOTTOM.
+    only_masked
+        Draw the masked part alone, at the model's own size, and put it back.
+    raw
+        Leave the picture as it was decoded: put nothing back.
+    enlarge
+        Draw so many times smaller first, then enlarge and draw over it: large pictures without doubled objects.
+    enlarge_strength
+        How much of the enlarged picture is drawn anew.
+    """
+
+    start: Path | None = None
+    strength: float | None = None
+    mask: Path | None = None
+    feather: Whole = 0
+    outpaint: str | None = None
+    only_masked: Flag = False
+    raw: Flag = False
+    enlarge: float = 1.0
+    enlarge_strength: float = 0.6
+
+    def to_fields(self) -> dict[str, Any]:
+        from ..pipelines.request import to_room
+
+        return {**vars(self), "outpaint": (0, 0, 0, 0) if self.outpaint is None else to_room(self.outpaint)}
 
 
 @Parameter(name="*")
@@ -44,6 +87,10 @@ class Sampling:
         Seed of the first picture; picture i has seed + i.
     count
         Pictures a prompt.
+    variation_seed
+        Seed of other noise, for --variation.
+    variation
+        How much of that noise to take, 0 to 1: pictures near to that of the seed.
     ignore_unknown
         Pass by words that the model does not know.
     """
@@ -57,24 +104,15 @@ class Sampling:
     eta: float = 0.0
     seed: Whole = 0
     count: Whole = 1
+    variation_seed: Whole = 0
+    variation: float = 0.0
     ignore_unknown: Flag = False
 
-    def to_request(self, prompt: str) -> Request:
+    def to_request(self, prompt: str, beginning: Beginning | None = None) -> Request:
         from ..pipelines.request import Request, to_size
 
-        return Request(
-            prompt=prompt,
-            negative=self.negative,
-            size=None if self.size is None else to_size(self.size),
-            steps=self.steps,
-            sampler=self.sampler,
-            grid=self.grid,
-            guidance=self.guidance,
-            eta=self.eta,
-            seed=self.seed,
-            count=self.count,
-            ignore_unknown=self.ignore_unknown,
-        )
+        size = None if self.size is None else to_size(self.size)
+        return Request(prompt=prompt, **{**vars(self), "size": size}, **(beginning or Beginning()).to_fields())
 
 
 def generate(
@@ -82,10 +120,11 @@ def generate(
     prompts: Path | None = None,
     film: Path | None = None,
     sampling: Sampling = Sampling(),
+    beginning: Beginning = Beginning(),
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:
-    """Pictures from text: each PROMPT is one prompt.
+    """Pictures from text, and from other pictures: each PROMPT is one prompt.
 
     Parameters
     ----------
@@ -99,7 +138,7 @@ def generate(
     texts = [*prompt, *(read_prompts(prompts) if prompts else [])]
     if not texts:
         raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
-    requests = [sampling.to_request(text) for text in texts]
+    requests = [sampling.to_request(text, beginning) for text in texts]
     paths = output.to_paths([f"{name}-{sampling.seed + index}.png" for name in to_slugs(texts) for index in range(sampling.count)])
     if film is not None:
         check_film(film, paths, overwrite=output.overwrite)
@@ -111,23 +150,28 @@ def generate(
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
     outcome, todo = Outcome(), iter(paths)
     strips: list[list[Picture]] = []
+    warnings: dict[str, None] = {}
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
     with show_progress() as update, outcome.attempt("generate"):
         for index, (run, request) in enumerate(zip(runs, requests, strict=True)):
             for step in run:
                 update(Progress(task="generate", number=index * step.total + step.number, total=len(requests) * step.total))
                 if film is not None:
-                    if step.moment.index == 0:
+                    if step.is_first:
                         strips.append([])
                     strips[-1].append(step.preview())
                 if step.is_last:
                     path = next(todo)
-                    notes = (*step.images[-1].notes, *step.images[-1].save(path, overwrite=output.overwrite))
+                    picture = step.images[-1]
+                    notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
                     result = {"prompt": request.prompt, "seed": step.seed, "path": str(path), "notes": list(notes)}
+                    result |= {"warnings": list(picture.warnings)}
+                    warnings |= dict.fromkeys(picture.warnings)
                     outcome.add({**result, **to_placement(model.placement)}, f"{path}{to_text(notes)}", as_json=output.json)
         if film is not None:
             write_film(film, strips, overwrite=output.overwrite)
             outcome.add({"film": str(film)}, str(film), as_json=output.json)
+    show_warnings(tuple(warnings))
     code = outcome.finish(as_json=output.json, reason=model.placement.reason)
     show_notes(model.codec.engine)
     return code

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +12,7 @@ from torch.nn import functional as F
 from ..nn.attention import SpatialTransformer
 from ..nn.position import to_sinusoid
 from ..nn.stages import Convolution, Down, Level, Middle, NormSiLU, ResidualBlock, Stage, State, Up, join_skip, run_stages, save_skip
-from ..specs.network import UNetConfig
+from ..specs.network import UNetConfig, VectorConfig
 
 EPS = 1e-5
 
@@ -26,6 +29,13 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(sinusoid)))
 
 
+def to_vector(config: VectorConfig, pooled: Float[Tensor, "b p"], numbers: Mapping[str, float]) -> Float[Tensor, "b v"]:
+    """What Stable Diffusion XL is told beside tokens: the text as a whole, and `numbers` by their names."""
+    values = torch.tensor([numbers[name] for name in config.numbers], device=pooled.device)
+    sinusoids = to_sinusoid(values, config.sinusoid).flatten().to(pooled.dtype)
+    return torch.cat([pooled, sinusoids.expand(len(pooled), -1)], dim=1)
+
+
 class UNet(nn.Module):
     """Noisy latent, timestep and text tokens to the prediction (noise, velocity or clean latent: the family says which)."""
 
@@ -35,6 +45,7 @@ class UNet(nn.Module):
         widths = [config.width * multiplier for multiplier in config.multipliers]
         self.conv_in = Convolution(config.channels, widths[0])
         self.time_embedding = TimeEmbedding(config.width, 4 * config.width)
+        self.add_embedding = None if config.vector is None else TimeEmbedding(config.vector.width, 4 * config.width)
         self.down_blocks = nn.ModuleList(build_down(config, widths))
         first, second = (build_block(config, widths[-1], widths[-1]) for _ in range(2))
         middle = build_transformer(config, widths[-1], config.middle) if config.middle else None
@@ -64,9 +75,14 @@ class UNet(nn.Module):
         noisy: Float[Tensor, "b c h w"],
         timestep: Float[Tensor, " b"],
         tokens: Float[Tensor, "b n d"] | None = None,
+        vector: Float[Tensor, "b v"] | None = None,
     ) -> Float[Tensor, "b c2 h w"]:
-        """`timestep` counts the process's table entries from 0, fractions allowed."""
+        """`timestep` counts the process's table entries from 0, fractions allowed. `vector`: see `to_vector`."""
         time = self.time_embedding(to_sinusoid(timestep, self.config.width).to(noisy.dtype))
+        if self.add_embedding is not None:
+            if vector is None:
+                raise ValueError("this network is told a vector beside the tokens: see `to_vector`")
+            time = time + self.add_embedding(vector)
         return run_stages(self.stages(), noisy, State(time=time, tokens=tokens))
 
 

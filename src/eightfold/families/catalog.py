@@ -32,4 +32,4 @@ KNOWN_FAMILIES: tuple[KnownFamily, ...] = (
     CHROMA,
     RADIANCE,
 )
-FAMILIES: tuple[Family, ...] = (POCKET_FAMILY, SD1)
+FAMILIES: tuple[Family, ...] = (POCKET_FAMILY, SD1, SD2, SDXL_FAMILY)

@@ -1,5 +1,7 @@
 """Stable Diffusion 1.x (arXiv 2112.10752; configuration v1-inference of CompVis/stable-diffusion)."""
 
+from dataclasses import replace
+
 from ..specs.family import Defaults, Edition, Family
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
@@ -7,10 +9,12 @@ from ..specs.process import ScaledLinear
 from .keymaps.unet import SD_UNET
 from .spaces import SD
 
+UNET = UNetConfig(channels=4, out_channels=4, context=768, heads=8)
+
 SD1 = Family(
     name="sd1",
     space=SD,
-    denoiser=UNetConfig(channels=4, out_channels=4, context=768, heads=8),
+    denoiser=UNET,
     text=None,
     process=ScaledLinear(),
     prediction="noise",
@@ -23,8 +27,13 @@ SD1 = Family(
     ),
     editions=(
         Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)),)),
-        Edition(name="inpaint", marks=(Mark("conv_in.weight", (None, 9, 3, 3)),)),
-        Edition(name="instruct", marks=(Mark("conv_in.weight", (None, 8, 3, 3)),)),
+        Edition(
+            name="inpaint",
+            marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),
+            denoiser=replace(UNET, channels=9),
+            reads=("mask", "picture"),
+        ),
+        Edition(name="instruct", marks=(Mark("conv_in.weight", (None, 8, 3, 3)),), denoiser=replace(UNET, channels=8), reads=("picture",)),
     ),
     keymap=SD_UNET,
 )

@@ -1,13 +1,28 @@
-"""Stable Diffusion 2.x (Stability-AI/stablediffusion). Whether a file predicts noise or velocity, its tensors do not say."""
+"""Stable Diffusion 2.x (Stability-AI/stablediffusion). Whether a file predicts noise or velocity shows only in the size of its weights."""
 
-from ..specs.family import Edition, KnownFamily
+from dataclasses import replace
+
+from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
+from ..specs.network import UNetConfig
+from ..specs.process import ScaledLinear
 from .keymaps.unet import SD_UNET
 from .spaces import SD
 
-SD2 = KnownFamily(
+UNET = UNetConfig(channels=4, out_channels=4, context=1024, head_width=64, linear_projection=True)
+
+SD2 = Family(
     name="sd2",
     space=SD,
+    denoiser=UNET,
+    text=None,
+    process=ScaledLinear(),
+    prediction="noise",
+    # the mark that ComfyUI goes by (comfy/supported_models.py)
+    readings=(
+        Reading(key="up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", spread=0.09, prediction="velocity", size=(768, 768)),
+    ),
+    defaults=Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5),
     marks=(
         Mark("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (None, 1024)),
         Mark("down_blocks.0.attentions.0.proj_in.weight", (None, None)),
@@ -18,8 +33,13 @@ SD2 = KnownFamily(
     ),
     editions=(
         Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)),)),
-        Edition(name="inpaint", marks=(Mark("conv_in.weight", (None, 9, 3, 3)),)),
-        Edition(name="depth", marks=(Mark("conv_in.weight", (None, 5, 3, 3)),)),
+        Edition(
+            name="inpaint",
+            marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),
+            denoiser=replace(UNET, channels=9),
+            reads=("mask", "picture"),
+        ),
+        Edition(name="depth", marks=(Mark("conv_in.weight", (None, 5, 3, 3)),), denoiser=replace(UNET, channels=5), reads=("depth",)),
     ),
     keymap=SD_UNET,
 )

@@ -1,7 +1,11 @@
 """Stable Diffusion XL (arXiv 2307.01952; Stability-AI/generative-models)."""
 
-from ..specs.family import Edition, KnownFamily
+from dataclasses import replace
+
+from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
+from ..specs.network import UNetConfig, VectorConfig
+from ..specs.process import ScaledLinear
 from .keymaps.unet import SD_UNET, SDXL_UNET
 from .spaces import SDXL
 
@@ -9,15 +13,54 @@ BASE = (
     Mark("add_embedding.linear_1.weight", (None, 2816)),
     Mark("down_blocks.2.attentions.1.transformer_blocks.9.attn2.to_k.weight", (None, 2048)),
 )
+SIZES = ("height", "width", "top", "left")
+UNET = UNetConfig(
+    channels=4,
+    out_channels=4,
+    context=2048,
+    multipliers=(1, 2, 4),
+    attention=(0, 2, 10),
+    middle=10,
+    head_width=64,
+    linear_projection=True,
+    vector=VectorConfig(pooled=1280, numbers=(*SIZES, "target_height", "target_width")),
+)
+REFINER = UNetConfig(
+    channels=4,
+    out_channels=4,
+    context=1280,
+    width=384,
+    attention=(0, 4, 4, 0),
+    middle=4,
+    head_width=64,
+    linear_projection=True,
+    vector=VectorConfig(pooled=1280, numbers=(*SIZES, "aesthetic_score")),
+)
 
-SDXL_FAMILY = KnownFamily(
+SDXL_FAMILY = Family(
     name="sdxl",
     space=SDXL,
+    denoiser=UNET,
+    text=None,
+    process=ScaledLinear(),
+    prediction="noise",
+    readings=(Reading(key="v_pred", prediction="velocity"),),
+    defaults=Defaults(size=(1024, 1024), steps=30, sampler="dpm++2m", grid="karras", guidance=5.0),
     marks=(Mark("conv_in.weight"), Mark("down_blocks.0.attentions.0.proj_in.weight", absent=True)),
     editions=(
         Edition(name="base", marks=(*BASE, Mark("conv_in.weight", (None, 4, 3, 3)))),
-        Edition(name="inpaint", marks=(*BASE, Mark("conv_in.weight", (None, 9, 3, 3)))),
-        Edition(name="instruct", marks=(*BASE, Mark("conv_in.weight", (None, 8, 3, 3)))),
+        Edition(
+            name="inpaint",
+            marks=(*BASE, Mark("conv_in.weight", (None, 9, 3, 3))),
+            denoiser=replace(UNET, channels=9),
+            reads=("mask", "picture"),
+        ),
+        Edition(
+            name="instruct",
+            marks=(*BASE, Mark("conv_in.weight", (None, 8, 3, 3))),
+            denoiser=replace(UNET, channels=8),
+            reads=("picture",),
+        ),
         Edition(
             name="refiner",
             marks=(
@@ -27,6 +70,7 @@ SDXL_FAMILY = KnownFamily(
                 Mark("down_blocks.3.resnets.1.conv1.weight"),
             ),
             keymap=SD_UNET,
+            denoiser=REFINER,
         ),
     ),
     keymap=SDXL_UNET,

@@ -3,63 +3,65 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..checkpoints.candidates import WEIGHTLESS
+from ..checkpoints.components import WHOLE
+from ..checkpoints.convert import to_diffusers
+from ..checkpoints.entries import Inventory
 from ..checkpoints.fingerprint import fingerprint
-from ..checkpoints.formats import AUTOENCODER, DENOISER, TEXT, read_safetensors_header, take_part
-from ..checkpoints.identify import identify
+from ..checkpoints.identity import Claimed, claim_components
+from ..checkpoints.inventory import read_inventory
+from ..checkpoints.kinds import Kind
 from ..checkpoints.load import load_module, read_tensors
+from ..checkpoints.readings import find_reading
 from ..codec.codec import Codec
 from ..codec.engine import Engine
-from ..codec.load import build_codec, load_codec
+from ..codec.load import load_codec
 from ..core.device import Placement, choose_placement
-from ..core.errors import CheckpointError, UnknownName
+from ..core.errors import AmbiguousCheckpoint, CheckpointError, UnknownCheckpoint, UnknownName
 from ..core.memory import read_amount
 from ..denoisers.unet import UNet
 from ..families.catalog import FAMILIES
 from ..specs.family import Family
-from ..text.words import Words, WordsEncoder
+from ..text.condition import Conditioner
+from ..text.words import WordsConditioner, WordsEncoder
 from .belonging import check_vae, is_tied
 from .request import Request
 
 if TYPE_CHECKING:
     from .generate import GenerationStep
 
-M = TypeVar("M", bound=nn.Module)
-
 EMBEDDED = {"pocket": "pocket.safetensors"}  # name -> file in the package's `pocket` folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Everything that a picture needs. `fingerprint` names the weights, `source` the file they came from.
+    """Everything that a picture needs. `family` is the family as the file has it: its edition, and what its output means.
 
-    `warnings` tell what was assumed where files do not say.
+    `source` is the file that it came from, `edition` the name of the edition, `notes` tell how what a file leaves open was decided,
+    `warnings` what was assumed.
     """
 
     family: Family
+    edition: str
     codec: Codec
     denoiser: UNet
-    words: Words
-    text: WordsEncoder
+    text: Conditioner
     placement: Placement
-    fingerprint: str
     source: str
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    @torch.no_grad()
-    def encode_text(self, prompt: str) -> Float[Tensor, "1 n d"]:
-        """The prompt as tokens for the denoiser; unknown words are left out."""
-        return self.text(self.words.to_numbers([prompt]).to(self.placement.device))
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all weights in the file."""
+        return fingerprint(read_tensors(self.source))
 
     def generate(self, request: Request) -> Iterator[GenerationStep]:
         """Yield after every step; the last one carries all pictures. See `pipelines.generate`."""
@@ -79,47 +81,93 @@ def to_path(name: str | Path) -> Path:
 
 
 def load(
-    name: str | Path = "pocket", *, vae: str | Path | None = None, device: str = "auto", dtype: str = "auto", memory: str | None = None
+    name: str | Path = "pocket",
+    *,
+    vae: str | Path | None = None,
+    prediction: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: str | None = None,
 ) -> Model:
-    """Load a model by name or file. `vae` replaces its autoencoder by another file of the same latent space.
+    """Load a model by name, file or folder. `vae` replaces its autoencoder by another file of the same latent space.
 
-    `memory`: see `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
+    `prediction` is what its output means ("noise", "velocity" or "clean"), where the file's own marks are not to decide; `memory`: see
+    `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
     """
     path, placement, engine = to_path(name), choose_placement(device, dtype), build_engine(memory)
-    header, metadata = read_safetensors_header(path)
-    shapes = {key.removeprefix(DENOISER): info.shape for key, info in header.items() if not key.startswith((AUTOENCODER, TEXT))}
-    family = identify(shapes, FAMILIES, source=str(path), declared=metadata.get("eightfold.family"))
-    if family.text is None or not any(key.startswith(TEXT) for key in header):
-        raise CheckpointError(
-            f"{path} is a {family.name} denoiser alone; a picture also needs its text encoder and autoencoder",
-            hint="the embedded model is complete: --model pocket",
-        )
-    config, tensors = family.text, read_tensors(path)
-    own, warnings = take_part(tensors, AUTOENCODER), ()
-
-    def build_own() -> Codec:
-        return build_codec(own, metadata, space=family.space, source=str(path), placement=placement)
-
-    if vae is None:
-        codec = build_own()
-    else:
-        codec = load_codec(vae, placement=placement, space=family.space.name)
-        warnings = check_vae(build_own(), codec) if own and is_tied(vae) else ()
-
-    def build_part(build: Callable[[], M], prefix: str) -> M:
-        return load_module(build, take_part(tensors, prefix), source=str(path), device=placement.device, dtype=placement.dtype)
-
+    inventory = read_inventory(path)
+    parts = claim_components(inventory)
+    part, kind = take_denoiser(parts, path)
+    family = find_family(kind, path).to_edition(kind.variant)
+    tensors = read_tensors(part)
+    if kind.keymap is not None:
+        tensors = to_diffusers(tensors, kind.keymap)
+    family, reading = find_reading(family, tensors, inventory.tensors, prediction)
+    text = load_text(family, parts, path, placement)
+    codec, warnings = load_vae(family, parts, path, vae, placement)
     return Model(
         family=family,
+        edition=kind.variant,
         codec=replace(codec, engine=engine),
-        denoiser=build_part(lambda: UNet(family.denoiser), DENOISER),
-        words=Words(config),
-        text=build_part(lambda: WordsEncoder(config), TEXT),
+        denoiser=load_module(
+            lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype
+        ),
+        text=text,
         placement=placement,
-        fingerprint=fingerprint(tensors),
         source=str(path),
+        notes=(reading,) if reading else (),
         warnings=warnings,
     )
+
+
+def take_denoiser(parts: Mapping[str, Claimed], path: Path) -> tuple[Inventory, Kind]:
+    """The one denoiser of a file. Raises UnknownCheckpoint where there is none, AmbiguousCheckpoint where it may be several."""
+    claimed = parts.get("denoiser", parts.get(WHOLE))
+    kinds = [] if claimed is None else [claim.kind for claim in claimed.claims if claim.kind.component == "denoiser"]
+    if claimed is None or not kinds:
+        held = ", ".join(name for name in parts if name) or "nothing that is known"
+        raise UnknownCheckpoint(f"{path} has no denoiser that is known; it has: {held}", hint=f"`eightfold identify {path}`")
+    if len(kinds) > 1:
+        names = ", ".join(f"{kind.family} ({kind.variant})" for kind in kinds)
+        raise AmbiguousCheckpoint(f"{path} is claimed by {names}", hint=f"`eightfold identify {path}`")
+    return claimed.part, kinds[0]
+
+
+def find_family(kind: Kind, path: Path) -> Family:
+    """Raises CheckpointError for a family that is known and cannot draw here."""
+    for family in FAMILIES:
+        if family.name == kind.family:
+            return family
+    can = ", ".join(family.name for family in FAMILIES)
+    raise CheckpointError(f"{path} is a {kind.family} model ({kind.variant}), which cannot draw here", hint=f"families that can: {can}")
+
+
+def load_vae(
+    family: Family, parts: Mapping[str, Claimed], path: Path, vae: str | Path | None, placement: Placement
+) -> tuple[Codec, tuple[str, ...]]:
+    """The autoencoder in the model's file, or the other one that was asked for, and warnings about it."""
+    has_own = "autoencoder" in parts
+    if vae is None and not has_own:
+        refuse_incomplete(family, path, "autoencoder", "--vae FILE")
+    if vae is None:
+        return load_codec(path, placement=placement, space=family.space.name), ()
+    codec = load_codec(vae, placement=placement, space=family.space.name)
+    if not (has_own and is_tied(vae)):
+        return codec, ()
+    return codec, check_vae(load_codec(path, placement=placement, space=family.space.name), codec)
+
+
+def load_text(family: Family, parts: Mapping[str, Claimed], path: Path, placement: Placement) -> Conditioner:
+    config = family.text
+    if config is None or "text" not in parts:
+        refuse_incomplete(family, path, "text encoder", "the embedded model is complete: --model pocket")
+    tensors = read_tensors(parts["text"].part)
+    encoder = load_module(lambda: WordsEncoder(config), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
+    return WordsConditioner(config, encoder)
+
+
+def refuse_incomplete(family: Family, path: Path, what: str, hint: str) -> NoReturn:
+    raise CheckpointError(f"{path} is a {family.name} denoiser alone: it has no {what}", hint=hint)
 
 
 def load_autoencoder(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..codec.pixels import Picture
 from ..core.errors import RequestError
 from ..specs.family import Family
 
 LARGEST = 16384  # pixels a side
 MOST = 10_000  # pictures of one request
 SEEDS = 2**63
+FEATHER = 512  # pixels
+STRENGTH = 0.75  # of a start that says nothing of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,13 @@ class Request:
     `size` is width, height in pixels. Picture i of `count` uses seed + i and equals the picture made alone with that seed.
     `guidance` 1 asks the denoiser once a step, more makes it follow the prompt more closely (arXiv 2207.12598); `negative` is what
     to lead away from. `eta` is DDIM's share of fresh noise. Raises RequestError for a count or a seed that cannot be.
+
+    `start` is a picture to begin from, by its file or as it is; of the steps the last share `strength` is made. Where there is a `mask`
+    (of the same size, white where it is to draw) all else stays as it was, to the bit; over `feather` pixels inside it the old goes over
+    into the new. `outpaint` adds room on the left, top, right and bottom. With `only_masked` the part that is masked is drawn at the
+    model's own size, and put back. `raw` leaves the picture as it was decoded, without putting back what was to stay.
+    `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
+    many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
     """
 
     prompt: str
@@ -33,11 +44,31 @@ class Request:
     seed: int = 0
     count: int = 1
     ignore_unknown: bool = False
+    start: str | Path | Picture | None = None
+    strength: float | None = None
+    mask: str | Path | Picture | None = None
+    feather: int = 0
+    outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)
+    only_masked: bool = False
+    raw: bool = False
+    variation_seed: int = 0
+    variation: float = 0.0
+    enlarge: float = 1.0
+    enlarge_strength: float = 0.6
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST:
             raise RequestError(f"count {self.count}: expected 1 to {MOST}", hint="--count 4 makes four pictures")
         check_seed(self.seed, self.count)
+        check_seed(self.variation_seed)
+        if not 0 <= self.variation <= 1:
+            raise RequestError(f"variation {self.variation}: expected 0 to 1", hint="--variation 0.1 changes little")
+        if not 1 <= self.enlarge <= 8:
+            raise RequestError(f"enlarge {self.enlarge}: expected 1 to 8", hint="--enlarge 2 draws at half the size first")
+        if self.enlarge > 1 and self.mask is not None:
+            raise RequestError("a mask and two passes at once", hint="--only-masked draws the masked part at the model's own size")
+        if not 0 <= self.feather <= FEATHER:
+            raise RequestError(f"feather {self.feather}: expected 0 to {FEATHER} pixels", hint="--feather 8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +86,23 @@ class Plan:
     eta: float
     seed: int
     count: int
+    start: str | None = None
+    strength: float = 1.0
+    mask: str | None = None
+    feather: int = 0
+    outpaint: tuple[int, int, int, int] = (0, 0, 0, 0)
+    only_masked: bool = False
+    raw: bool = False
+    variation_seed: int = 0
+    variation: float = 0.0
+    enlarge: float = 1.0
+    enlarge_strength: float = 0.6
 
 
-def to_plan(request: Request, family: Family) -> Plan:
-    """Fill in the family's defaults and check the size (RequestError)."""
+def to_plan(request: Request, family: Family, size: tuple[int, int] | None = None) -> Plan:
+    """Fill in the family's defaults, or for a picture to begin from its `size`, and check it (RequestError)."""
     defaults = family.defaults
-    width, height = request.size or defaults.size
+    width, height = size or request.size or defaults.size
     if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
         hint = f"{family.name} is at home at {to_text(defaults.size)}"
         raise RequestError(f"size {width}x{height}: each side can be 1 to {LARGEST} pixels", hint=hint)
@@ -79,7 +121,30 @@ def to_plan(request: Request, family: Family) -> Plan:
         eta=request.eta,
         seed=request.seed,
         count=request.count,
+        start=to_name(request.start),
+        strength=choose_strength(request, family),
+        mask=to_name(request.mask),
+        feather=request.feather,
+        outpaint=request.outpaint,
+        only_masked=request.only_masked,
+        raw=request.raw,
+        variation_seed=request.variation_seed,
+        variation=request.variation,
+        enlarge=request.enlarge,
+        enlarge_strength=request.enlarge_strength,
     )
+
+
+def choose_strength(request: Request, family: Family) -> float:
+    """A network that is shown the mask begins from noise alone unless something else is asked for."""
+    if request.strength is not None:
+        return request.strength
+    return 1.0 if request.start is None or "mask" in family.reads else STRENGTH
+
+
+def to_name(given: str | Path | Picture | None) -> str | None:
+    """Where a picture came from."""
+    return None if given is None else given.source or "a picture" if isinstance(given, Picture) else str(given)
 
 
 def check_seed(seed: int, count: int = 1) -> None:
@@ -94,6 +159,15 @@ def to_size(text: str) -> tuple[int, int]:
     if match is None:
         raise RequestError(f"size {text!r} is not WIDTHxHEIGHT", hint="--size 512x768 is 512 wide and 768 high")
     return int(match[1]), int(match[2])
+
+
+def to_room(text: str) -> tuple[int, int, int, int]:
+    """ "64,0,64,0" as (64, 0, 64, 0): left, top, right, bottom."""
+    match = re.fullmatch(r"\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*", text)
+    if match is None:
+        raise RequestError(f"room {text!r} is not LEFT,TOP,RIGHT,BOTTOM", hint="--outpaint 64,0,64,0 adds 64 pixels on the left and on the right")
+    left, top, right, bottom = (int(part) for part in match.groups())
+    return left, top, right, bottom
 
 
 def to_text(size: tuple[int, int]) -> str:

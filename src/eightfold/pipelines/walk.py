@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..codec.codec import Codec
 from ..codec.pixels import Picture, read_picture
 from ..core.errors import RequestError
+from ..text.condition import Condition
 from .bundle import Model
 from .generate import GenerationStep, Tokens, encode_prompts, generate
 from .request import Request, to_plan
@@ -72,10 +73,15 @@ def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Ite
         if share in (0, 1):
             found = pictures[int(share)]
         else:
-            between = Tokens(slerp(tokens[0].positive, tokens[1].positive, share), tokens[0].negative)
-            found = finish(generate(model, start, tokens=between))
+            between = mix(tokens[0].positive, tokens[1].positive, share)
+            found = finish(generate(model, start, tokens=Tokens(between, tokens[0].negative)))
         pixel = (1 - share) * images[0] + share * images[1]
         yield Frame(number=number, total=frames, share=share, latent=found.image, pixel=pixel, notes=found.notes)
+
+
+def mix(start: Condition, end: Condition, share: float) -> Condition:
+    pooled = None if start.pooled is None or end.pooled is None else slerp(start.pooled, end.pooled, share)
+    return Condition(slerp(start.tokens, end.tokens, share), pooled)
 
 
 def finish(run: Iterator[GenerationStep]) -> Picture:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from .keymap import Keymap
 from .mark import Mark
@@ -12,6 +12,7 @@ from .process import ScaledLinear
 from .space import Space
 
 Prediction = Literal["noise", "velocity", "clean"]
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +26,38 @@ class Defaults:
     guidance: float
 
 
+Extra = Literal["mask", "depth", "picture"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Edition:
     """One published variant of a family's denoiser; `marks` are what it shows beyond those of the family.
 
-    `space` and `keymap` are the family's own where they are None.
+    `space`, `keymap` and `denoiser` are the family's own where they are None. `reads` lists what the network is shown beside the noisy
+    latent, in the order of its channels: a mask (1 where it is to draw), a map
+    of depth, the latent of a picture.
     """
 
     name: str
     marks: tuple[Mark, ...] = ()
     space: Space | None = None
     keymap: Keymap | None = None
+    denoiser: UNetConfig | None = None
+    reads: tuple[Extra, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Another meaning of a denoiser's output than its family's, and the tensor by which a file says so; None: as the family has it.
+
+    With `spread` the standard deviation of that tensor's numbers (under its name in our layout) has to be above it.
+    """
+
+    key: str
+    spread: float | None = None
+    prediction: Prediction | None = None
+    process: ScaledLinear | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +76,27 @@ class KnownFamily:
 
 @dataclass(frozen=True, kw_only=True)
 class Family(KnownFamily):
-    """A line that can draw here: its networks, its process and what the denoiser's output means."""
+    """A line that can draw here: its networks, its process and what the denoiser's output means.
+
+    The last only where no one of `readings` holds; `reads`: see Edition.
+    """
 
     denoiser: UNetConfig
     text: WordsConfig | None
     process: ScaledLinear
     prediction: Prediction
     defaults: Defaults
+    readings: tuple[Reading, ...] = ()
+    reads: tuple[Extra, ...] = ()
+
+    def to_edition(self, name: str) -> Family:
+        """The family as one of its editions has it."""
+        edition = next(one for one in self.editions if one.name == name)
+        return replace(
+            self,
+            editions=(edition,),
+            space=edition.space or self.space,
+            keymap=edition.keymap or self.keymap,
+            denoiser=edition.denoiser or self.denoiser,
+            reads=edition.reads or self.reads,
+        )

@@ -75,12 +75,29 @@ class IdentityConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VectorConfig:
+    """What Stable Diffusion XL is told beside tokens (arXiv 2307.01952, section 2.2): the text as a whole and a few numbers, in one vector.
+
+    `pooled` is the width of the text's embedding, `numbers` names what follows it in this order, each as `sinusoid` sines and cosines.
+    """
+
+    pooled: int
+    numbers: tuple[str, ...]
+    sinusoid: int = 256
+
+    @property
+    def width(self) -> int:
+        return self.pooled + len(self.numbers) * self.sinusoid
+
+
+@dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """The U-Net of latent diffusion with cross-attention to text (arXiv 2112.10752).
 
     `attention[i]` is the number of transformer blocks behind each residual block of level i (0: none), `middle` that of the middle.
     Either `heads` (the same number everywhere) or `head_width` (a fixed width each) is given.
-    `linear_projection`: the transformer's way in and out is a linear map instead of a 1x1 convolution.
+    `linear_projection`: the transformer's way in and out is a linear map instead of a 1x1 convolution. `vector`: what is added to the
+    embedding of the timestep.
     """
 
     channels: int
@@ -95,6 +112,7 @@ class UNetConfig:
     head_width: int | None = None
     groups: int = 32
     linear_projection: bool = False
+    vector: VectorConfig | None = None
 
     def to_heads(self, width: int) -> int:
         """The number of attention heads at a level of `width` channels."""

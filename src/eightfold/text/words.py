@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..core.errors import RequestError, UnknownWord, to_nearest
 from ..nn.attention import Attention
 from ..specs.network import WordsConfig
+from .condition import Condition
 
 PADDING, BEGIN = range(2)
 SPECIAL = 2
@@ -94,3 +95,19 @@ class WordsEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
+
+
+class WordsConditioner:
+    """The word list and the encoder, as `text.condition` has it."""
+
+    def __init__(self, config: WordsConfig, encoder: WordsEncoder) -> None:
+        self.words, self.encoder = Words(config), encoder
+
+    def check(self, prompt: str, *, ignore_unknown: bool = False) -> None:
+        self.words.check(prompt, ignore_unknown=ignore_unknown)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Unknown words are left out."""
+        device = self.encoder.position.device
+        return Condition(torch.cat([self.encoder(self.words.to_numbers([prompt]).to(device)) for prompt in prompts]))

@@ -1,0 +1,28 @@
+"""What a denoiser is told of a prompt, whichever text encoder said it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Condition(NamedTuple):
+    """Prompts as a denoiser sees them: `tokens` for its attention and, where it is told of the text as a whole, `pooled`."""
+
+    tokens: Float[Tensor, "b n d"]
+    pooled: Float[Tensor, "b p"] | None = None
+
+
+class Conditioner(Protocol):
+    """A tokenizer and its encoder, ready to use."""
+
+    def check(self, prompt: str, *, ignore_unknown: bool = False) -> None:
+        """Raise RequestError for a prompt that it cannot read."""
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """All of them with the same number of tokens."""
+        ...
