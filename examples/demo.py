@@ -57,7 +57,7 @@ def draw_film(model: ef.Model) -> None:
     steps[-1].images[0].save(picture, overwrite=True)
     times = [index / 7 for index in range(8)]
     forward = [noisy.image for noisy in diffuse(model.codec, model.family.process, picture, times, seed=1)]
-    reverse = [step.preview().image for step in steps[1::2]]
+    reverse = [step.decode().image for step in steps[1::2]]
     labels = [f"forward, t = {t:.2f}" for t in times] + [f"reverse, t = {step.moment.t:.2f}" for step in steps[1::2]]
     save(OUT / "film.png", to_sheet([*forward, *reverse], columns=8, labels=labels), "forward diffusion above, reverse below")
 

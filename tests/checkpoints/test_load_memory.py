@@ -38,7 +38,7 @@ print(float(sum(one.double().sum() for one in module.parameters())))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
 def test_the_peak_of_loading(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {f"{index}.weight": torch.full((SIDE, SIDE), index / 8, dtype=dtype) for index in range(LAYERS)}
-    write_safetensors(tmp_path / "wide.safetensors", tensors, {})
+    write_safetensors(tmp_path / "wide.safetensors", tensors, {}, overwrite=False)
     done = subprocess.run([sys.executable, "-c", LOAD, tmp_path / "wide.safetensors"], capture_output=True, text=True, check=True)
     share, total = (float(line) for line in done.stdout.split())
     assert share < 1.15
@@ -48,7 +48,7 @@ def test_the_peak_of_loading(dtype: torch.dtype, tmp_path: Path) -> None:
 def test_what_was_let_go_is_read_again(tmp_path: Path) -> None:
     """Pages that two tensors share stay; what is no part of a mapped file is left alone."""
     tensors = {"a": torch.arange(5000.0), "b": torch.arange(7000.0) + 0.5, "c": torch.ones(3)}
-    write_safetensors(tmp_path / "few.safetensors", tensors, {})
+    write_safetensors(tmp_path / "few.safetensors", tensors, {}, overwrite=False)
     found = read_tensors(tmp_path / "few.safetensors")
     for tensor in [*found.values(), found["b"][100:3000], found["a"][::2], torch.ones(9000)]:
         let_go(tensor)

@@ -12,7 +12,22 @@ from typing import Any
 
 import pytest
 
-from eightfold.cli import console, convert, evaluate, generate, identify, info, match, noise, roundtrip, train, transcode, walk
+from eightfold.cli import (
+    console,
+    convert,
+    evaluate,
+    generate,
+    identify,
+    info,
+    match,
+    models,
+    noise,
+    roundtrip,
+    sheet,
+    train,
+    transcode,
+    walk,
+)
 from eightfold.cli.console import Bars, show_progress, track
 from eightfold.cli.main import VERBS
 from eightfold.core.progress import Progress
@@ -20,12 +35,14 @@ from pocketfile import read_size, write_photo
 
 FUNCTIONS = {
     "generate": generate.generate,
+    "sheet": sheet.sheet,
     "encode": transcode.encode,
     "decode": transcode.decode,
     "roundtrip": roundtrip.roundtrip,
     "noise": noise.noise,
     "walk": walk.walk,
     "identify": identify.identify,
+    "models": models.models,
     "match": match.match,
     "convert": convert.convert,
     "info": info.info,
@@ -35,13 +52,15 @@ RESULT = ("--out", "--overwrite", "--json")
 SAMPLING = ("--negative", "--size", "--steps", "--sampler", "--grid", "--guidance", "--eta", "--seed", "--ignore-unknown", "--variation")
 BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--enlarge")
 OPTIONS = {
-    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--count", "--prompts", "--film"),
+    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--count", "--prompts", "--preview", "--film", "--explain"),
+    "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--across", "--down"),
     "encode": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed"),
     "decode": (*WEIGHTS, *RESULT, "--force"),
     "roundtrip": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed", "--cycles", "--report", "--space"),
     "noise": (*WEIGHTS, *RESULT, "--at", "--seed"),
     "walk": (*WEIGHTS, *RESULT, *SAMPLING, "--frames"),
     "identify": ("--measure", "--picture", "--remember", "--json"),
+    "models": ("--json",),
     "match": ("--json",),
     "convert": ("--layout", "--dtype", "--component", "--overwrite", "--json"),
     "info": ("--json",),

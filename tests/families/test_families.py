@@ -21,8 +21,8 @@ from eightfold.families.sd1 import SD1
 from eightfold.families.sd2 import SD2
 from eightfold.families.sdxl import SDXL_FAMILY
 from eightfold.families.spaces import SD, SPACES
-from eightfold.text.words import WordsEncoder
 from eightfold.specs.space import Space
+from eightfold.text.words import WordsEncoder
 from layouts import read_layout
 
 EXTRA = {"mask": lambda space: 1, "depth": lambda space: 1, "picture": lambda space: space.latent_channels}  # channels

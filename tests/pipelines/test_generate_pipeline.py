@@ -51,8 +51,8 @@ def test_steps_of_several_pictures(model: Model) -> None:
     assert [len(step.images) for step in steps] == [0, 0, 1, 1, 1, 2]
     assert all(step.noisy.shape == step.clean.shape == (1, 4, 3, 4) for step in steps)
     assert torch.equal(steps[2].images[0].image, steps[5].images[0].image)
-    assert torch.equal(steps[5].preview().image, steps[5].images[1].image)  # the last estimate is the picture
-    assert not torch.equal(steps[3].preview().image, steps[5].preview().image)
+    assert torch.equal(steps[5].decode().image, steps[5].images[1].image)  # the last estimate is the picture
+    assert not torch.equal(steps[3].decode().image, steps[5].decode().image)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "heun"])

@@ -44,6 +44,4 @@ def holds(reading: Reading, tensors: Mapping[str, Tensor], names: Container[str]
 
 def take(family: Family, reading: Reading) -> Family:
     defaults = family.defaults if reading.size is None else replace(family.defaults, size=reading.size)
-    return replace(
-        family, prediction=reading.prediction or family.prediction, process=reading.process or family.process, defaults=defaults
-    )
+    return replace(family, prediction=reading.prediction or family.prediction, process=reading.process or family.process, defaults=defaults)

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
-from ..core.errors import OutputError, RequestError
+from ..core.errors import EightfoldError, OutputError, RequestError, Undecoded
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_loading, show_notes, show_progress, show_warnings
-from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_placement, to_slugs, to_text
+from .console import Outcome, show_loading, show_notes, show_progress, show_warnings, warn
+from .options import (
+    ANIMATIONS,
+    PICTURES,
+    Choice,
+    Flag,
+    Output,
+    Whole,
+    WholeOrNone,
+    is_folder,
+    refuse_folder,
+    to_placement,
+    to_slugs,
+    to_text,
+)
 
 if TYPE_CHECKING:
+    from ..codec.latentfile import Latent
     from ..codec.pixels import Picture
+    from ..pipelines.bundle import Model
+    from ..pipelines.generate import GenerationStep
     from ..pipelines.request import Request
+
+SUFFIX = ".latent.safetensors"
 
 
 @Parameter(name="*")
@@ -27,7 +48,7 @@ class Beginning:
     Parameters
     ----------
     start
-        A picture to begin from; the result has its size unless --size says otherwise.
+        A picture to begin from, or a folder of them; the result has its size unless --size says otherwise.
     strength
         How much of it is drawn anew: 0.3 keeps most, 1 nothing. 0.75 unless given.
     mask
@@ -55,6 +76,14 @@ class Beginning:
     raw: Flag = False
     enlarge: float = 1.0
     enlarge_strength: float = 0.6
+
+    def list_starts(self) -> list[Path | None]:
+        """The picture, every picture in the folder, or none."""
+        if self.start is None or not is_folder(self.start):
+            return [self.start]
+        from ..pipelines.gather import list_pictures
+
+        return [*list_pictures([self.start])]
 
     def to_fields(self) -> dict[str, Any]:
         from ..pipelines.request import to_room
@@ -118,6 +147,8 @@ class Sampling:
 def generate(
     *prompt: str,
     prompts: Path | None = None,
+    explain: Flag = False,
+    preview: Path | None = None,
     film: Path | None = None,
     sampling: Sampling = Sampling(),
     beginning: Beginning = Beginning(),
@@ -132,34 +163,46 @@ def generate(
         What to show, such as "a red cube".
     prompts
         A text file with one prompt a line.
+    explain
+        Print what the request comes to, with the memory that decoding will take, and do nothing.
+    preview
+        A picture file (.png) that shows at every step what is expected, small.
     film
         Also save how each picture came about: a strip (.png) or an animation (.gif, .webp) of the clean estimate at every step.
     """
     texts = [*prompt, *(read_prompts(prompts) if prompts else [])]
     if not texts:
         raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
-    requests = [sampling.to_request(text, beginning) for text in texts]
-    paths = output.to_paths([f"{name}-{sampling.seed + index}.png" for name in to_slugs(texts) for index in range(sampling.count)])
+    starts = beginning.list_starts()
+    requests = [sampling.to_request(text, replace(beginning, start=start)) for start in starts for text in texts]
+    names = [f"{start.stem}-{slug}" if start and len(starts) > 1 else slug for start in starts for slug in to_slugs(texts)]
+    paths = output.to_paths([f"{name}-{sampling.seed + index}.png" for name in names for index in range(sampling.count)])
     if film is not None:
         check_film(film, paths, overwrite=output.overwrite)
+    if preview is not None:
+        check_preview(preview, [*paths, *([film] if film else [])], overwrite=output.overwrite)
     with show_loading(choice.model):
-        from ..pipelines.bundle import load
-
-        model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype, memory=choice.memory)
+        model = choice.load()
         show_warnings(model.warnings)
+        if explain:
+            return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
     outcome, todo = Outcome(), iter(paths)
     strips: list[list[Picture]] = []
     warnings: dict[str, None] = {}
+    keeper = Keeper(choice)
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
-    with show_progress() as update, outcome.attempt("generate"):
+    with show_progress() as update, outcome.attempt("generate"), keeper:
         for index, (run, request) in enumerate(zip(runs, requests, strict=True)):
-            for step in run:
+            keeper.begin(paths[index * sampling.count :])
+            for step in keeper.watch(run):
                 update(Progress(task="generate", number=index * step.total + step.number, total=len(requests) * step.total))
+                if preview is not None:
+                    step.preview().save(preview, overwrite=True)
                 if film is not None:
                     if step.is_first:
                         strips.append([])
-                    strips[-1].append(step.preview())
+                    strips[-1].append(step.decode())
                 if step.is_last:
                     path = next(todo)
                     picture = step.images[-1]
@@ -175,6 +218,79 @@ def generate(
     code = outcome.finish(as_json=output.json, reason=model.placement.reason)
     show_notes(model.codec.engine)
     return code
+
+
+def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
+    from ..pipelines.generate import resolve
+
+    outcome = Outcome()
+    for request in requests:
+        outline = resolve(model, request)
+        record = {"model": model.source, "family": model.family.name, "edition": model.edition, **asdict(outline.plan)}
+        record |= {"prediction": model.family.prediction, "notes": list(model.notes), **to_placement(model.placement)}
+        record |= {"legs": [{"width": leg.width, "height": leg.height, "steps": leg.moves} for leg in outline.legs]}
+        lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", [])]
+        if outline.decoding is not None:
+            record["decoding"] = outline.decoding.to_json()
+            lines += outline.decoding.to_lines()
+        outcome.add(record, "\n".join(lines), as_json=as_json)
+    return outcome.finish(as_json=as_json)
+
+
+class Keeper:
+    """Keeps what was sampled where a picture does not come to its end, and says how to decode it."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.step: GenerationStep | None = None
+        self.paths: list[Path] = []
+
+    def __enter__(self) -> None: ...
+
+    def begin(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    def watch(self, run: Iterator[GenerationStep]) -> Iterator[GenerationStep]:
+        for self.step in run:
+            yield self.step
+            if self.step.is_last:  # and written
+                self.step, self.paths = None, self.paths[1:]
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Undecoded):
+            self.keep(error.latent)
+            raise error.__cause__ or error
+        if error is not None and self.step is not None:
+            self.keep(self.step.to_latent())
+
+    def keep(self, latent: Latent) -> None:
+        path = find_free(self.paths[0].with_suffix(SUFFIX))
+        try:
+            latent.save(path)
+        except EightfoldError as error:
+            warn(f"its latent could not be kept either: {error}")
+            return
+        words = ["eightfold", "decode", str(path), "--model", self.choice.model]
+        words += [] if self.choice.vae is None else ["--vae", str(self.choice.vae)]
+        warn(f"the latent is kept; to decode it: {shlex.join(words)}")
+
+
+def find_free(path: Path) -> Path:
+    """The path, or the first of those with a number that is not there yet."""
+    name, number = path.name.removesuffix(SUFFIX), 2
+    while os.path.lexists(path):
+        path, number = path.with_name(f"{name}-{number}{SUFFIX}"), number + 1
+    return path
+
+
+def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:
+    """Refuse a preview that could not be written, before any work. It is written again at every step."""
+    if preview.suffix.lower() not in PICTURES:
+        raise OutputError(f"--preview {preview}: unknown ending {preview.suffix!r}", hint=f"known: {' '.join(PICTURES)}")
+    if preview.absolute() in [path.absolute() for path in paths]:
+        raise OutputError(f"--preview {preview} is also the name of a result", hint="give the preview another name")
+    refuse_existing(preview, overwrite=overwrite)
+    refuse_folder(preview)
 
 
 def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 VERBS = {  # name -> what `eightfold --help` says of it: the first line of the function's docstring
-    "generate": "Pictures from text: each PROMPT is one prompt.",
+    "generate": "Pictures from text, and from other pictures: each PROMPT is one prompt.",
+    "sheet": "One prompt with several values of one field of the request, or of two, as one labelled sheet.",
     "encode": "Pictures to latent files, NAME.latent.safetensors.",
     "decode": "Latent files to pictures of the size that was encoded.",
     "roundtrip": "Pictures through latent space and back: the original beside what returned, with PSNR, SSIM and FLIP.",
@@ -21,6 +22,7 @@ VERBS = {  # name -> what `eightfold --help` says of it: the first line of the f
     "train": "Train an autoencoder or a denoiser from a configuration file.",
     "evaluate": "Measure how good a model is.",
     "identify": "Whose weights these are: family, latent space, component, variant and layout, from names and shapes alone.",
+    "models": "What weight files a folder holds, and which autoencoders go with which models.",
     "match": "Whether two files belong together, autoencoders, models or latents: by fingerprint, by their spaces, then by trying.",
     "convert": "Weights of any known format as one safetensors file: renamed to another layout, cast, or one component of several.",
     "info": "What is in an image, a latent file or a weight file, without decoding or loading it.",
@@ -59,17 +61,19 @@ def build_app() -> App:
     """The verbs with their options."""
     from cyclopts import App
 
-    from . import convert, evaluate, generate, identify, info, match, noise, roundtrip, train, transcode, walk
+    from . import convert, evaluate, generate, identify, info, match, models, noise, roundtrip, sheet, train, transcode, walk
 
     app = App(name="eightfold", help_format="plaintext", version_flags=[], suppress_keyboard_interrupt=False)
     for verb in (
         generate.generate,
+        sheet.sheet,
         transcode.encode,
         transcode.decode,
         roundtrip.roundtrip,
         noise.noise,
         walk.walk,
         identify.identify,
+        models.models,
         match.match,
         convert.convert,
         info.info,

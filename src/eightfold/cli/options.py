@@ -18,6 +18,7 @@ from ..specs.space import Reading
 if TYPE_CHECKING:
     from ..codec.codec import Codec
     from ..core.device import Placement
+    from ..pipelines.bundle import Model
 
 
 def to_whole(_: object, tokens: Sequence[Token]) -> int:
@@ -46,7 +47,7 @@ class Choice:
     Parameters
     ----------
     model
-        A model's name (pocket) or file.
+        A model's name (pocket), file or folder, or its name on a hub: OWNER/NAME or OWNER/NAME/FILE.
     vae
         An autoencoder file in place of the model's own, or pixels for none; with a model, of the same latent space.
     device
@@ -56,6 +57,8 @@ class Choice:
     memory
         How much the process may take to encode and decode, such as 4GB: larger pictures are done in strips, or by way of temporary files,
         with the same result. By default 80 % of what is free.
+    offline
+        Use what is on this disk, and fetch nothing.
     """
 
     model: str = "pocket"
@@ -63,6 +66,22 @@ class Choice:
     device: str = "auto"
     dtype: str = "auto"
     memory: str | None = None
+    offline: Flag = False
+
+    def load(self) -> Model:
+        """The whole model."""
+        from ..pipelines.bundle import load
+
+        return load(self.model, vae=self.vae, **self.to_where())
+
+    def load_autoencoder(self, space: str | None) -> Codec:
+        """The other autoencoder, or the model's own."""
+        from ..pipelines.bundle import load_autoencoder
+
+        return load_autoencoder(self.vae or self.model, space=space, **self.to_where())
+
+    def to_where(self) -> dict[str, Any]:
+        return {"device": self.device, "dtype": self.dtype, "memory": self.memory, "offline": self.offline}
 
 
 @Parameter(name="*")

@@ -26,10 +26,7 @@ LATENT = ".latent.safetensors"
 
 def load_codec(choice: Choice, naming: Naming = Naming(), effort: Effort = Effort()) -> Codec:
     with show_loading(choice.model if choice.vae is None else str(choice.vae)):
-        from ..pipelines.bundle import load_autoencoder
-
-        where = {"device": choice.device, "dtype": choice.dtype, "memory": choice.memory}
-        codec = load_autoencoder(choice.vae or choice.model, space=naming.space, **where)
+        codec = choice.load_autoencoder(naming.space)
     codec.engine.tiled = effort.fast
     codec.engine.approve = partial(approve_slow, yes=effort.yes)
     return codec

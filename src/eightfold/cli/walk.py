@@ -59,9 +59,7 @@ def walk(
         run, placed = walk_images(codec, start, end, frames), to_placement(codec)
     else:
         with show_loading(choice.model):
-            from ..pipelines.bundle import load
-
-            model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype, memory=choice.memory)
+            model = choice.load()
             show_warnings(model.warnings)
         record |= {**asdict(to_plan(requests[0], model.family)), "model": model.family.name, "fingerprint": model.fingerprint}
         run, placed = walk_prompts(model, requests[0], requests[1], frames), to_placement(model.placement)

@@ -13,12 +13,14 @@ EightfoldError
     UnknownWord            a word outside a fixed vocabulary
   ConfigError            a configuration file does not describe what it should
   OutputError            a result cannot be written
+  Undecoded              a picture was sampled and then could not be decoded
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class EightfoldError(Exception):
@@ -75,6 +77,14 @@ class ConfigError(EightfoldError): ...
 
 
 class OutputError(EightfoldError): ...
+
+
+class Undecoded(EightfoldError):
+    """`latent` is what was sampled, a `codec.latentfile.Latent`; what went wrong is the cause."""
+
+    def __init__(self, message: str, latent: Any, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.latent = latent
 
 
 def to_nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -32,6 +32,7 @@ from ..specs.family import Family
 from ..text.condition import Conditioner
 from ..text.words import WordsConditioner, WordsEncoder
 from .belonging import check_vae, is_tied
+from .hub import find_model, is_hub_name
 from .request import Request
 
 if TYPE_CHECKING:
@@ -70,11 +71,13 @@ class Model:
         return generate(self, request)
 
 
-def to_path(name: str | Path) -> Path:
-    """The file behind a model name or path. UnknownName for what is neither."""
+def to_path(name: str | Path, *, offline: bool = False) -> Path:
+    """The file or folder behind a model name, a path or a hub's name. UnknownName for what is none of them."""
     if str(name) in EMBEDDED:
         return Path(str(files("eightfold") / "pocket" / EMBEDDED[str(name)]))
     path = Path(name)
+    if isinstance(name, str) and not os.path.lexists(path) and is_hub_name(name) and not path.parent.is_dir():
+        return find_model(name, offline=offline)
     if not os.path.lexists(path) and not path.suffix and path.name == str(name):
         raise UnknownName("model", str(name), EMBEDDED)
     return path
@@ -88,13 +91,16 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     memory: str | None = None,
+    offline: bool = False,
 ) -> Model:
-    """Load a model by name, file or folder. `vae` replaces its autoencoder by another file of the same latent space.
+    """Load a model by name, file, folder or hub name (which is fetched unless `offline`).
+
+    `vae` replaces its autoencoder by another file of the same latent space.
 
     `prediction` is what its output means ("noise", "velocity" or "clean"), where the file's own marks are not to decide; `memory`: see
     `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
     """
-    path, placement, engine = to_path(name), choose_placement(device, dtype), build_engine(memory)
+    path, placement, engine = to_path(name, offline=offline), choose_placement(device, dtype), build_engine(memory)
     inventory = read_inventory(path)
     parts = claim_components(inventory)
     part, kind = take_denoiser(parts, path)
@@ -109,9 +115,7 @@ def load(
         family=family,
         edition=kind.variant,
         codec=replace(codec, engine=engine),
-        denoiser=load_module(
-            lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype
-        ),
+        denoiser=load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype),
         text=text,
         placement=placement,
         source=str(path),
@@ -171,7 +175,13 @@ def refuse_incomplete(family: Family, path: Path, what: str, hint: str) -> NoRet
 
 
 def load_autoencoder(
-    name: str | Path = "pocket", *, space: str | None = None, device: str = "auto", dtype: str = "auto", memory: str | None = None
+    name: str | Path = "pocket",
+    *,
+    space: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: str | None = None,
+    offline: bool = False,
 ) -> Codec:
     """The autoencoder of a model, by name or file, the one in an autoencoder file, or "pixels", the one without weights.
 
@@ -179,7 +189,7 @@ def load_autoencoder(
     to encode and decode; without it, 80 % of what is free. Raises UnknownName, or CheckpointError: see `codec.load.load_codec`.
     """
     engine = build_engine(memory)
-    path = name if str(name) in WEIGHTLESS else to_path(name)
+    path = name if str(name) in WEIGHTLESS else to_path(name, offline=offline)
     return replace(load_codec(path, placement=choose_placement(device, dtype), space=space), engine=engine)
 
 

@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..codec.explain import Explanation
+from ..codec.latentfile import Latent, Padding
 from ..codec.pixels import Picture
 from ..core.device import name_dtype
-from ..core.errors import EightfoldError, RequestError
+from ..core.errors import EightfoldError, RequestError, Undecoded
 from ..core.rng import build_generator, draw_noise
 from ..core.versions import read_versions
 from ..denoisers.unet import to_vector
@@ -24,6 +26,7 @@ from ..diffusion.samplers import Denoise, Moment, Sampler, build_sampler
 from ..specs.family import Family
 from ..text.condition import Condition
 from .bundle import Model
+from .preview import to_preview
 from .request import Plan, Request, to_plan, to_text
 from .start import Start, count_moves, read_start, resize, to_cells
 from .transcode import slerp
@@ -64,7 +67,16 @@ class GenerationStep:
         return self.number % self.job.moves == 0
 
     def preview(self) -> Picture:
-        """The picture that the denoiser expects at this step."""
+        """What the denoiser expects at this step, one pixel for a cell of the raw latent: takes next to no time."""
+        codec = self.job.model.codec
+        return Picture(to_preview(codec, codec.denormalise(self.clean)), source=f"{self.job.plan.prompt} ({self.seed})")
+
+    def to_latent(self) -> Latent:
+        """What the denoiser expects at this step, as one that can be kept in a file; after the last step the picture itself."""
+        return to_latent(self.job, self.leg, self.clean if self.moment.next_t > 0 else self.noisy)
+
+    def decode(self) -> Picture:
+        """What the denoiser expects at this step, decoded: takes as long as the last picture will."""
         return decode(self.job, self.leg, self.clean, self.seed)
 
 
@@ -73,15 +85,32 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
 
     Everything that can be wrong with the request is raised before the first step. `tokens` stand in for those of the prompts.
     """
+    outline = resolve(model, request)
+    plan = outline.plan
+    sampler = build_sampler(plan.sampler, eta=plan.eta)
+    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs), sampler)
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What a request comes to with a model: nothing left open, nothing computed yet. `decoding` tells how it would be decoded."""
+
+    plan: Plan
+    start: Start | None
+    legs: tuple[Leg, ...]
+    decoding: Explanation | None
+
+
+def resolve(model: Model, request: Request) -> Outline:
+    """Raises RequestError for whatever cannot be, and where the decoding would not fit into memory."""
     check_reads(model, request)
     start = read_start(request, model.family.defaults.size, find_multiple(model.family))
     plan = to_plan(request, model.family, None if start is None else (start.width, start.height))
     for prompt in (request.prompt, request.negative):
         model.text.check(prompt, ignore_unknown=request.ignore_unknown)
-    model.codec.plan("decode", plan.width, plan.height)  # which refuses what would not fit into memory
-    legs = list_legs(model, plan)
-    sampler = build_sampler(plan.sampler, eta=plan.eta)
-    return run(Job(model, plan, start, tokens or encode_prompts(model, plan), legs), sampler)
+    build_sampler(plan.sampler, eta=plan.eta)
+    ClassifierFree(plan.guidance)
+    return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height))
 
 
 def check_reads(model: Model, request: Request) -> None:
@@ -156,7 +185,7 @@ def run(job: Job, sampler: Sampler) -> Iterator[GenerationStep]:
             for step in sampler(build_denoise(job, leg, canvas), first, model.family.process, leg.times, noise):
                 number, latent = number + 1, step.noisy
                 if number % job.moves == 0:
-                    images = (*images, decode(job, leg, latent, seed))
+                    images = (*images, finish(job, leg, latent, seed))
                 yield GenerationStep(
                     number=number,
                     total=plan.count * job.moves,
@@ -168,6 +197,33 @@ def run(job: Job, sampler: Sampler) -> Iterator[GenerationStep]:
                     job=job,
                     leg=leg,
                 )
+
+
+def finish(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
+    """The picture, or its latent with whatever went wrong: sampling has taken long."""
+    try:
+        return decode(job, leg, latent, seed)
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise Undecoded(f"the picture was sampled and could not be decoded: {why}", to_latent(job, leg, latent)) from error
+
+
+def to_latent(job: Job, leg: Leg, latent: Tensor) -> Latent:
+    """A denoiser's latent as one that can be kept in a file."""
+    codec = job.model.codec
+    raw, side = codec.denormalise(latent).cpu(), codec.space.downscale
+    return Latent(
+        raw=raw,
+        space=codec.space.name,
+        width=leg.width,
+        height=leg.height,
+        padding=Padding(0, 0, raw.shape[-1] * side - leg.width, raw.shape[-2] * side - leg.height),
+        reading="mode",
+        decoder=codec.decoder_fingerprint,
+        versions=read_versions(),
+        dtype=name_dtype(job.model.placement.dtype),
+        reason=job.model.placement.reason,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +360,11 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
     record |= {"dtype_reason": model.placement.reason, "notes": decoded.notes}
     text = json.dumps({**record, "dtype": name_dtype(model.placement.dtype), **read_versions()}, ensure_ascii=False)
-    alpha = None if start is None or plan.raw or start.picture.alpha is None else resize(start.picture.alpha, image.shape[-1], image.shape[-2]).clamp(0, 1)
+    alpha = (
+        None
+        if start is None or plan.raw or start.picture.alpha is None
+        else resize(start.picture.alpha, image.shape[-1], image.shape[-2]).clamp(0, 1)
+    )
     return Picture(
         image=image,
         alpha=alpha,

@@ -165,7 +165,9 @@ def to_room(text: str) -> tuple[int, int, int, int]:
     """ "64,0,64,0" as (64, 0, 64, 0): left, top, right, bottom."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*", text)
     if match is None:
-        raise RequestError(f"room {text!r} is not LEFT,TOP,RIGHT,BOTTOM", hint="--outpaint 64,0,64,0 adds 64 pixels on the left and on the right")
+        raise RequestError(
+            f"room {text!r} is not LEFT,TOP,RIGHT,BOTTOM", hint="--outpaint 64,0,64,0 adds 64 pixels on the left and on the right"
+        )
     left, top, right, bottom = (int(part) for part in match.groups())
     return left, top, right, bottom
 

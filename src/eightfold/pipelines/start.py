@@ -149,9 +149,7 @@ def read_mask(given: Given, picture: Picture) -> Float[Tensor, "1 1 h w"]:
     return found
 
 
-def add_room(
-    picture: Picture, mask: Tensor | None, room: tuple[int, int, int, int]
-) -> tuple[Picture, Float[Tensor, "1 1 h w"]]:
+def add_room(picture: Picture, mask: Tensor | None, room: tuple[int, int, int, int]) -> tuple[Picture, Float[Tensor, "1 1 h w"]]:
     """`room` pixels more on the left, top, right and bottom, mirrored for a start, which are to be drawn."""
     left, top, right, bottom = room
     width, height = picture.width + left + right, picture.height + top + bottom
