@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
 from .console import Outcome, show_loading, show_notes, show_progress, show_warnings
-from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, Whole, WholeOrNone, refuse_folder, to_placement, to_slugs, to_text
+from .options import ANIMATIONS, PICTURES, Choice, Flag, Output, WholeOrNone, refuse_folder, to_placement, to_slugs, to_text
 
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
+    from ..pipelines.bundle import Model
+    from ..pipelines.like import Likeness
     from ..pipelines.request import Request
 
 
@@ -43,23 +45,24 @@ class Beginning:
     enlarge
         Draw so many times smaller first, then enlarge and draw over it: large pictures without doubled objects.
     enlarge_strength
-        How much of the enlarged picture is drawn anew.
+        How much of the enlarged picture is drawn anew; by default 0.6.
     """
 
     start: Path | None = None
     strength: float | None = None
     mask: Path | None = None
-    feather: Whole = 0
+    feather: WholeOrNone = None
     outpaint: str | None = None
     only_masked: Flag = False
     raw: Flag = False
-    enlarge: float = 1.0
-    enlarge_strength: float = 0.6
+    enlarge: float | None = None
+    enlarge_strength: float | None = None
 
     def to_fields(self) -> dict[str, Any]:
+        """Of a Request: those that were given."""
         from ..pipelines.request import to_room
 
-        return {**vars(self), "outpaint": (0, 0, 0, 0) if self.outpaint is None else to_room(self.outpaint)}
+        return select({**vars(self), "outpaint": None if self.outpaint is None else to_room(self.outpaint)})
 
 
 @Parameter(name="*")
@@ -82,11 +85,14 @@ class Sampling:
     guidance
         How closely to follow the prompt; 1 is none.
     eta
-        DDIM's share of fresh noise, 0 to 1.
+        DDIM's share of fresh noise, 0 to 1; by default 0.
     seed
-        Seed of the first picture; picture i has seed + i.
+        Seed of the first picture, by default 0; picture i has seed + i.
     count
-        Pictures a prompt.
+        Pictures a prompt; by default 1.
+    noise_source
+        Whose order of drawing noise to follow: ours, a1111, comfy or diffusers; a1111:gpu, a1111:ensd=31337, comfy:2/4 (picture 2 of a
+        batch of 4).
     variation_seed
         Seed of other noise, for --variation.
     variation
@@ -95,29 +101,43 @@ class Sampling:
         Pass by words that the model does not know.
     """
 
-    negative: str = ""
+    negative: str | None = None
     size: str | None = None
     steps: WholeOrNone = None
     sampler: str | None = None
     grid: str | None = None
     guidance: float | None = None
-    eta: float = 0.0
-    seed: Whole = 0
-    count: Whole = 1
-    variation_seed: Whole = 0
-    variation: float = 0.0
+    eta: float | None = None
+    seed: WholeOrNone = None
+    count: WholeOrNone = None
+    noise_source: str | None = None
+    variation_seed: WholeOrNone = None
+    variation: float | None = None
     ignore_unknown: Flag = False
 
-    def to_request(self, prompt: str, beginning: Beginning | None = None) -> Request:
-        from ..pipelines.request import Request, to_size
+    def to_fields(self) -> dict[str, Any]:
+        """Of a Request: those that were given."""
+        from ..pipelines.request import to_size
 
-        size = None if self.size is None else to_size(self.size)
-        return Request(prompt=prompt, **{**vars(self), "size": size}, **(beginning or Beginning()).to_fields())
+        return select({**vars(self), "size": None if self.size is None else to_size(self.size)})
+
+    def to_request(self, prompt: str | None, beginning: Beginning | None = None, like: Request | None = None) -> Request:
+        """What is asked for; the rest is as in `like`, or left to the model."""
+        from ..pipelines.request import Request
+
+        given = {**self.to_fields(), **(beginning or Beginning()).to_fields(), **({} if prompt is None else {"prompt": prompt})}
+        return replace(like or Request(prompt=""), **given)
+
+
+def select(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given: no flag is given as False, and nothing as None."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def generate(
     *prompt: str,
     prompts: Path | None = None,
+    like: Path | None = None,
     film: Path | None = None,
     sampling: Sampling = Sampling(),
     beginning: Beginning = Beginning(),
@@ -132,22 +152,22 @@ def generate(
         What to show, such as "a red cube".
     prompts
         A text file with one prompt a line.
+    like
+        A picture to make again, by what it says of itself: the same bit for bit for one of ours, as near as it gets for those of A1111,
+        ComfyUI and InvokeAI. What else is given takes the place of what it says.
     film
         Also save how each picture came about: a strip (.png) or an animation (.gif, .webp) of the clean estimate at every step.
     """
-    texts = [*prompt, *(read_prompts(prompts) if prompts else [])]
-    if not texts:
-        raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
-    requests = [sampling.to_request(text, beginning) for text in texts]
-    paths = output.to_paths([f"{name}-{sampling.seed + index}.png" for name in to_slugs(texts) for index in range(sampling.count)])
+    likeness = read_like(like, beginning) if like else None
+    requests = to_requests([*prompt, *(read_prompts(prompts) if prompts else [])], sampling, beginning, likeness)
+    paths = output.to_paths(to_names(requests))
     if film is not None:
         check_film(film, paths, overwrite=output.overwrite)
     with show_loading(choice.model):
-        from ..pipelines.bundle import load
-
-        model = load(choice.model, vae=choice.vae, device=choice.device, dtype=choice.dtype, memory=choice.memory)
+        model = load_model(choice, likeness)
         show_warnings(model.warnings)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
+    origin = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning)}) if likeness else {}
     outcome, todo = Outcome(), iter(paths)
     strips: list[list[Picture]] = []
     warnings: dict[str, None] = {}
@@ -161,13 +181,11 @@ def generate(
                         strips.append([])
                     strips[-1].append(step.preview())
                 if step.is_last:
-                    path = next(todo)
                     picture = step.images[-1]
-                    notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
-                    result = {"prompt": request.prompt, "seed": step.seed, "path": str(path), "notes": list(notes)}
-                    result |= {"warnings": list(picture.warnings)}
                     warnings |= dict.fromkeys(picture.warnings)
-                    outcome.add({**result, **to_placement(model.placement)}, f"{path}{to_text(notes)}", as_json=output.json)
+                    result, line = save(picture, next(todo), overwrite=output.overwrite)
+                    result = {"prompt": request.prompt, "seed": step.seed, **result, **origin, **to_placement(model.placement)}
+                    outcome.add(result, line, as_json=output.json)
         if film is not None:
             write_film(film, strips, overwrite=output.overwrite)
             outcome.add({"film": str(film)}, str(film), as_json=output.json)
@@ -175,6 +193,56 @@ def generate(
     code = outcome.finish(as_json=output.json, reason=model.placement.reason)
     show_notes(model.codec.engine)
     return code
+
+
+def read_like(path: Path, beginning: Beginning) -> Likeness:
+    from ..pipelines.like import read_likeness
+
+    return read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
+
+
+def to_requests(texts: list[str], sampling: Sampling, beginning: Beginning, likeness: Likeness | None) -> list[Request]:
+    """One for each text; where there is none, that of the picture to make again."""
+    if not texts and likeness is None:
+        raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
+    return [sampling.to_request(text, beginning, likeness and likeness.request) for text in texts or [None]]
+
+
+def save(picture: Picture, path: Path, *, overwrite: bool) -> tuple[dict[str, Any], str]:
+    """Write it: what JSON says of it, and the line."""
+    notes = (*picture.notes, *picture.save(path, overwrite=overwrite))
+    return {"path": str(path), "notes": list(notes), "warnings": list(picture.warnings)}, f"{path}{to_text(notes)}"
+
+
+def to_names(requests: list[Request]) -> list[str]:
+    """A file for each picture of each request."""
+    slugs = to_slugs([request.prompt for request in requests])
+    return [f"{slug}-{request.seed + index}.png" for slug, request in zip(slugs, requests, strict=True) for index in range(request.count)]
+
+
+def load_model(choice: Choice, likeness: Likeness | None) -> Model:
+    """The model, in the numbers of the picture to make again unless others are asked for."""
+    from ..core.device import name_dtype
+    from ..pipelines.bundle import load
+    from ..pipelines.like import find_dtype
+
+    def load_in(dtype: str) -> Model:
+        return load(choice.model, vae=choice.vae, device=choice.device, dtype=dtype, memory=choice.memory)
+
+    model, dtype = load_in(choice.dtype), likeness and find_dtype(likeness.provenance)
+    return load_in(dtype) if dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype) else model
+
+
+def to_origin(likeness: Likeness, like: Path | None, model: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """The picture to make again, and why that will not be the same; what was asked for otherwise is not missed. It is shown as well."""
+    from ..pipelines.like import compare
+
+    missed = [
+        text for name, text in likeness.missed.items() if given.get(name) is None or (name == "model" and given[name] == Choice.model)
+    ]
+    missed += compare(likeness.provenance, model)
+    show_warnings([f"not as it was: {text}" for text in missed], str(like))
+    return {"like": str(like), "missed": missed}
 
 
 def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 VERBS = {  # name -> what `eightfold --help` says of it: the first line of the function's docstring
-    "generate": "Pictures from text: each PROMPT is one prompt.",
+    "generate": "Pictures from text, and from other pictures: each PROMPT is one prompt.",
     "encode": "Pictures to latent files, NAME.latent.safetensors.",
     "decode": "Latent files to pictures of the size that was encoded.",
     "roundtrip": "Pictures through latent space and back: the original beside what returned, with PSNR, SSIM and FLIP.",
