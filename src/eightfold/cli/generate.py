@@ -79,9 +79,10 @@ class Sampling:
     steps
         Steps of the sampler.
     sampler
-        ddpm, ddim, euler, euler-ancestral, heun or dpm++2m.
+        ddpm, ddim, euler, euler-ancestral, heun, dpm2, dpm2-ancestral, dpm++2s-ancestral, dpm++2m, dpm++2m-sde, dpm++3m, dpm++3m-sde,
+        dpm++sde, lms, plms, unipc, unipc3 or lcm.
     grid
-        The times of the steps: uniform, trailing or karras.
+        The times of the steps: uniform, leading, trailing, karras, exponential, beta or ays.
     guidance
         How closely to follow the prompt; 1 is none.
     eta
