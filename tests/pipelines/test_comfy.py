@@ -87,7 +87,7 @@ def test_custom_sampler() -> None:
     graph["31"] = build("KSamplerSelect", sampler_name="heun")
     graph["32"] = build("KarrasScheduler", steps=17, sigma_max=14.6, sigma_min=0.03, rho=7.0)
     found = read(graph)
-    assert (found.seed, found.steps, found.sampler, found.grid, found.guidance) == (99, 17, "heun", "KarrasScheduler", 3.0)
+    assert (found.seed, found.steps, found.sampler, found.grid, found.guidance) == (99, 17, "heun", "Karras", 3.0)
     assert (found.prompt, found.negative, found.model) == ("a bottle, galaxy", "text, watermark", "sd15.safetensors")
 
 
@@ -102,7 +102,7 @@ def test_custom_sampler_in_parts() -> None:
     graph["33"] = build("SplitSigmas", step=5, sigmas=["34", 0])
     graph["34"] = build("BasicScheduler", scheduler="beta", steps=30, denoise=0.75, model=["4", 0])
     found = read(graph)
-    assert (found.seed, found.steps, found.sampler, found.grid) == (1234, 30, "SamplerEulerAncestral", "beta")
+    assert (found.seed, found.steps, found.sampler, found.grid) == (1234, 30, "EulerAncestral", "beta")
     assert (found.guidance, found.strength, found.model) == (4.5, 0.75, "sd15.safetensors")
     assert (found.prompt, found.negative) == ("a bottle, galaxy", "text, watermark")
 

@@ -98,10 +98,15 @@ def describe(graph: Graph, parts: list[Node]) -> dict[str, Scalar]:
     facts["sampler"], facts["scheduler"] = look(graph, parts, "sampler_name"), look(graph, parts, "scheduler")
     for name in ("sampler", "scheduler"):  # SamplerEulerAncestral, KarrasScheduler and the like say it by their class
         if facts[name] is None:
-            facts[name] = next((node.kind for node in parts[1:] if name in node.kind.lower()), None)
+            facts[name] = next((to_name(node.kind) for node in parts[1:] if name in node.kind.lower()), None)
     if parts[0].inputs.get("add_noise") in ("disable", False):
         facts["add_noise"] = "disable"
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def to_name(kind: str) -> str:
+    """Of a node that stands for one sampler or scheduler: EulerAncestral, Karras."""
+    return kind.removeprefix("Sampler").removesuffix("Scheduler") or kind
 
 
 def to_line(facts: Mapping[str, Scalar]) -> str:
