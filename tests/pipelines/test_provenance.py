@@ -14,9 +14,12 @@ from PIL.PngImagePlugin import PngInfo
 
 import eightfold as ef
 from eightfold.core.errors import ImageError
+from eightfold.diffusion.grid import GRIDS
+from eightfold.diffusion.samplers import SAMPLERS
 from eightfold.pipelines.bundle import Model
 from eightfold.pipelines.like import compare, find_dtype, read_likeness
 from eightfold.pipelines.metadata import from_record, from_texts
+from eightfold.pipelines.parameters import to_parameters
 from eightfold.pipelines.provenance import Provenance, to_facts, to_number, to_whole
 from foreigntexts import A1111, CORE, RECORD, build_graph
 
@@ -122,6 +125,7 @@ def test_like_one_of_a1111(tmp_path: Path) -> None:
     found = read_likeness(write_texts(tmp_path / "x.png", parameters=A1111))
     request = found.request
     assert (request.seed, request.steps, request.size, request.guidance) == (965400086, 28, (512, 768), 6.5)
+    assert (request.sampler, request.grid) == ("dpm++2m", "karras")
     assert request.noise_source == "a1111:gpu,ensd=31337" and request.negative.endswith("watermark")
     assert {"strength", "clip_skip", "lora 0", "model", "vae", "extra Hires upscale"} <= found.missed.keys()
     assert not {"extra Version", "extra Lora hashes", "seed"} & found.missed.keys()
@@ -147,6 +151,31 @@ def test_what_cannot_be_repeated_is_said(tmp_path: Path, change: dict[str, Any],
     found = read_likeness(write_texts(tmp_path / "x.png", parameters=text))
     assert list(found.missed) == [name]
     assert getattr(found.request, name) == getattr(ef.Request(prompt=""), name)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sampler", "grid"),
+    [
+        ("Sampler: DPM++ 2M Karras", "dpm++2m", "karras"),
+        ("Sampler: Euler a", "euler-ancestral", "uniform"),
+        ("Sampler: DPM++ 2M SDE, Schedule type: Align Your Steps", "dpm++2m-sde", "ays"),
+        ("Sampler: DPM++ 2M, Schedule type: Automatic", "dpm++2m", None),
+        ("Sampler: Restart", None, None),
+    ],
+)
+def test_names_of_samplers_and_grids(tmp_path: Path, pairs: str, sampler: str | None, grid: str | None) -> None:
+    found = read_likeness(write_texts(tmp_path / "x.png", parameters=f"x\nSteps: 5, Seed: 3, {pairs}, RNG: CPU"))
+    assert (found.request.sampler, found.request.grid) == (sampler, grid)
+    assert ("sampler" in found.missed, "grid" in found.missed) == (sampler is None, "Automatic" in pairs)
+
+
+def test_our_own_text_comes_back(tmp_path: Path) -> None:
+    """Where an editor has removed our JSON."""
+    for sampler in SAMPLERS:
+        for grid in GRIDS:
+            record = {**RECORD, "sampler": sampler, "grid": grid}
+            found = read_likeness(write_texts(tmp_path / "x.png", parameters=to_parameters(record))).request
+            assert (found.sampler, found.grid, found.seed, found.noise_source) == (sampler, grid, 42, "ours")
 
 
 def test_without_a_seed(tmp_path: Path) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.device import DTYPES, name_dtype
-from ..core.errors import RequestError
+from ..core.errors import RequestError, UnknownName
 from ..core.rng import to_noise_source
 from ..core.versions import read_versions
-from ..diffusion.grid import GRIDS
-from ..diffusion.samplers import SAMPLERS
+from ..diffusion.aliases import find_grid, find_sampler
 from .bundle import Model
 from .metadata import read_provenance
 from .provenance import Provenance, to_number, to_text, to_whole
@@ -55,7 +55,7 @@ def read_likeness(path: str | Path, *, begins: bool = False, masks: bool = False
         "sampler": ours["sampler"] is not None,
         "grid": ours["grid"] is not None,
         "guidance": found.guidance is not None and found.guidance >= 0,
-        "eta": found.sampler == "ddim" and found.eta is not None and 0 <= found.eta <= 1,
+        "eta": ours["sampler"] == "ddim" and found.eta is not None and 0 <= found.eta <= 1,
         "noise_source": is_noise_source(found.noise_source),
         "variation": found.variation is not None and 0 <= found.variation <= 1,
         "variation_seed": found.variation_seed is not None and found.variation_seed < SEEDS,
@@ -68,15 +68,23 @@ def read_likeness(path: str | Path, *, begins: bool = False, masks: bool = False
             given.pop(name, None)
     if not begins and found.strength is not None and not 0 < found.strength < 1:
         del given["strength"]
-    known = {name: ours.get(name, value) for name, value in given.items() if can[name]}
+    given |= {name: value for name, value in ours.items() if value is not None}
+    known = {name: value for name, value in given.items() if can[name]}
     others = [name for name in given if name not in known]
     request = Request(prompt=found.prompt, ignore_unknown=own, **known, **(to_settings(found, begins) if own else {}))
     return Likeness(provenance=found, request=request, missed={**to_reasons(found, others), **list_missed(found)})
 
 
 def to_ours(found: Provenance) -> dict[str, str | None]:
-    """Our names for its sampler and its grid; None for those that are not the same here."""
-    return {"sampler": found.sampler if found.sampler in SAMPLERS else None, "grid": found.grid if found.grid in GRIDS else None}
+    """Our names for its sampler and its grid; None for those that there are not here."""
+    sampler, grid = None, None
+    with suppress(UnknownName):
+        sampler, grid = find_sampler(found.sampler or "")
+    with suppress(UnknownName):
+        grid = find_grid(found.grid or "") or grid
+    if found.source == "a1111" and found.grid is None and sampler is not None:
+        grid = grid or "uniform"  # before it had a choice of them, it said it in the sampler's name
+    return {"sampler": sampler, "grid": grid}
 
 
 def to_reasons(found: Provenance, names: Iterable[str]) -> dict[str, str]:
