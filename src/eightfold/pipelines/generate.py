@@ -216,7 +216,7 @@ def begin(noise: Float[Tensor, "1 c h w"], canvas: Canvas | None, job: Job, leg:
 
 
 class NoiseStream:
-    """The noise of one picture, in the order of the plan's noise source: drawn on the CPU in float32, so a seed means the same everywhere."""
+    """The noise of one picture, in the order of the plan's noise source: drawn on the CPU in float32, it is the same everywhere."""
 
     def __init__(self, model: Model, plan: Plan, seed: int) -> None:
         self.space = model.codec.space
