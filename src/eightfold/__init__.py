@@ -14,21 +14,41 @@ if TYPE_CHECKING:
     from .core.errors import EightfoldError
     from .pipelines.bundle import Model, load
     from .pipelines.bundle import load_autoencoder as autoencoder
+    from .pipelines.like import read_likeness
+    from .pipelines.metadata import read_provenance
+    from .pipelines.provenance import Provenance
     from .pipelines.request import Request
     from .pipelines.transcode import roundtrip
 
-__all__ = ["EightfoldError", "Latent", "Model", "Picture", "Request", "autoencoder", "load", "read_latent", "read_picture", "roundtrip"]
+__all__ = [
+    "EightfoldError",
+    "Latent",
+    "Model",
+    "Picture",
+    "Provenance",
+    "Request",
+    "autoencoder",
+    "load",
+    "read_latent",
+    "read_likeness",
+    "read_picture",
+    "read_provenance",
+    "roundtrip",
+]
 
 PLACES = {
     "EightfoldError": ("core.errors", "EightfoldError"),
     "Latent": ("codec.latentfile", "Latent"),
     "Model": ("pipelines.bundle", "Model"),
     "Picture": ("codec.pixels", "Picture"),
+    "Provenance": ("pipelines.provenance", "Provenance"),
     "Request": ("pipelines.request", "Request"),
     "autoencoder": ("pipelines.bundle", "load_autoencoder"),
     "load": ("pipelines.bundle", "load"),
     "read_latent": ("codec.latentfile", "read_latent"),
+    "read_likeness": ("pipelines.like", "read_likeness"),
     "read_picture": ("codec.pixels", "read_picture"),
+    "read_provenance": ("pipelines.metadata", "read_provenance"),
     "roundtrip": ("pipelines.transcode", "roundtrip"),
 }
 

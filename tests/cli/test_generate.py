@@ -155,7 +155,10 @@ def test_pictures_carry_how_they_were_made(eightfold: Any, tmp_path: Path) -> No
     assert eightfold("generate", "a red cube", "--seed", "3", "--count", "2", *options, *SMALL).code == 0
     record = json.loads(read_metadata(tmp_path / "a-red-cube-4.png")["eightfold"])
     expected = {"prompt": "a red cube", "negative": "a ball", "width": 32, "height": 32, "steps": 2, "sampler": "ddim", "grid": "uniform"}
-    expected |= {"guidance": 2.5, "eta": 0.5, "seed": 4, "count": 1, "model": "pocket", "dtype": "float32", **read_versions()}
+    expected |= {"guidance": 2.5, "eta": 0.5, "seed": 4, "count": 1, "noise_source": "ours", "model": "pocket", "dtype": "float32"}
+    expected |= read_versions()
+    expected |= {"start": None, "strength": 1.0, "mask": None, "feather": 0, "outpaint": [0, 0, 0, 0], "only_masked": False, "raw": False}
+    expected |= {"variation_seed": 0, "variation": 0.0, "enlarge": 1.0, "enlarge_strength": 0.6}
     model = load("pocket")
     expected |= {"decoder_dtype": "float32", "dtype_reason": model.placement.reason, "notes": []}
     assert record == expected | {"fingerprint": model.fingerprint, "decoder": model.codec.decoder_fingerprint}

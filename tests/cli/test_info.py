@@ -110,7 +110,8 @@ def test_foreign_texts_of_our_name(eightfold: Any, tmp_path: Path, text: str) ->
     Image.new("RGB", (5, 4)).save(tmp_path / "x.png", pnginfo=chunks)
     facts = read_facts(eightfold, "x.png")
     assert facts["width"] == 5
-    assert facts.get("made with") == ({"width": None} if text.startswith("{") else None)
+    made = facts["made with"]
+    assert made == {"width": None} if text.startswith("{") else made.startswith("not known: the text `eightfold`")
     assert eightfold("info", "x.png").code == 0
 
 

@@ -49,10 +49,22 @@ FUNCTIONS = {
 }
 WEIGHTS = ("--model", "--vae", "--device", "--dtype")
 RESULT = ("--out", "--overwrite", "--json")
-SAMPLING = ("--negative", "--size", "--steps", "--sampler", "--grid", "--guidance", "--eta", "--seed", "--ignore-unknown", "--variation")
+SAMPLING = (
+    "--negative",
+    "--size",
+    "--steps",
+    "--sampler",
+    "--grid",
+    "--guidance",
+    "--eta",
+    "--seed",
+    "--noise-source",
+    "--ignore-unknown",
+    "--variation",
+)
 BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--enlarge")
 OPTIONS = {
-    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--count", "--prompts", "--preview", "--film", "--explain"),
+    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
     "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--across", "--down"),
     "encode": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed"),
     "decode": (*WEIGHTS, *RESULT, "--force"),

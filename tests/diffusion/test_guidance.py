@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from eightfold.core.errors import RequestError
 from eightfold.diffusion.guidance import ClassifierFree
@@ -33,8 +34,48 @@ def test_scale_one_needs_one_evaluation():
     assert [ClassifierFree(scale).needs_negative for scale in (0.0, 1.0, 4.5)] == [True, False, True]
 
 
+def test_an_interval_costs_nothing_outside():
+    guidance = ClassifierFree(4.0, interval=(0.2, 0.8))
+    assert guidance.needs_negative
+    assert [guidance.acts_at(t) for t in (1.0, 0.81, 0.8, 0.5, 0.2, 0.1)] == [False, False, True, True, False, False]
+    assert ClassifierFree(4.0).acts_at(1.0) and ClassifierFree(4.0).acts_at(0.001)
+    assert not ClassifierFree(1.0, interval=(0.2, 0.8)).acts_at(0.5)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.7, 1.0])
+def test_rescale_is_that_of_diffusers(part):
+    positive, negative = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guided = ClassifierFree(7.0, rescale=part).combine(positive, negative)
+    expected = rescale_noise_cfg(ClassifierFree(7.0).combine(positive, negative), positive, guidance_rescale=part)
+    assert torch.allclose(guided, expected, atol=1e-12)
+
+
+def test_full_rescale_keeps_the_spread_of_each_picture():
+    positive, negative = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    guided = ClassifierFree(7.0, rescale=1.0).combine(positive, negative)
+    assert torch.allclose(guided.std((1, 2, 3)), positive.std((1, 2, 3)))
+
+
+def test_rescale_of_what_has_no_spread():
+    flat = torch.full((2, 4, 3, 3), 0.5)
+    assert torch.equal(ClassifierFree(7.0, rescale=0.7).combine(flat, torch.zeros_like(flat)), 7 * flat)
+    single = torch.ones(1, 1, 1, 1)
+    assert ClassifierFree(7.0, rescale=0.7).combine(single, -single).isfinite().all()
+
+
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
 def test_a_scale_that_cannot_be_is_refused(scale):
     with pytest.raises(RequestError, match="guidance") as caught:
         ClassifierFree(scale)
+    assert caught.value.hint
+
+
+UNIT = (-0.1, 1.5, float("nan"))
+INTERVALS = ((0.8, 0.2), (0.5, 0.5), (0.0, 1.1), (-0.1, 0.5))
+
+
+@pytest.mark.parametrize("settings", [{"rescale": part} for part in UNIT] + [{"interval": pair} for pair in INTERVALS])
+def test_settings_that_cannot_be_are_refused(settings):
+    with pytest.raises(RequestError, match=next(iter(settings))) as caught:
+        ClassifierFree(3.0, **settings)
     assert caught.value.hint

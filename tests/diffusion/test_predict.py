@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eightfold.core.errors import RequestError
 from eightfold.diffusion.predict import add_noise, to_clean, to_noise, to_target
 
 KINDS = ("noise", "velocity", "clean")
@@ -48,3 +49,11 @@ def test_what_each_word_means():
     assert to_target(clean, noise, 0.8, 0.6, "noise").item() == 5
     assert to_target(clean, noise, 0.8, 0.6, "clean").item() == 2
     assert to_target(clean, noise, 0.8, 0.6, "velocity").item() == pytest.approx(0.8 * 5 - 0.6 * 2)
+
+
+def test_predicted_noise_says_nothing_where_there_is_noise_alone():
+    noisy = draw(1)[0]
+    with pytest.raises(RequestError, match="noise alone") as caught:
+        to_clean(noisy, noisy, 0.0, 1.0, "noise")
+    assert "velocity" in caught.value.hint
+    assert to_clean(noisy, noisy, 0.0, 1.0, "velocity").isfinite().all()

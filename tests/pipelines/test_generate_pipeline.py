@@ -32,9 +32,10 @@ def finish(model: Model, request: Request) -> GenerationStep:
     return last
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_runs_on_every_grid(model: Model, sampler: str, grid: str) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "grid"), [*((sampler, "trailing") for sampler in SAMPLERS), *(("dpm++2m", grid) for grid in GRIDS if grid != "ays")]
+)
+def test_every_sampler_and_grid(model: Model, sampler: str, grid: str) -> None:
     steps = list(model.generate(replace(CUBE, sampler=sampler, grid=grid)))
     assert [step.number for step in steps] == [1, 2, 3]
     assert {step.total for step in steps} == {3}

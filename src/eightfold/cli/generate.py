@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
-from ..core.errors import EightfoldError, OutputError, RequestError, Undecoded
+from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_loading, show_notes, show_progress, show_warnings, warn
+from .console import Outcome, show_loading, show_notes, show_progress, show_warnings
+from .keeper import Keeper
 from .options import (
     ANIMATIONS,
     PICTURES,
     Choice,
     Flag,
     Output,
-    Whole,
     WholeOrNone,
     is_folder,
     refuse_folder,
@@ -31,13 +28,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..codec.latentfile import Latent
     from ..codec.pixels import Picture
     from ..pipelines.bundle import Model
-    from ..pipelines.generate import GenerationStep
+    from ..pipelines.like import Likeness
     from ..pipelines.request import Request
-
-SUFFIX = ".latent.safetensors"
 
 
 @Parameter(name="*")
@@ -64,18 +58,18 @@ class Beginning:
     enlarge
         Draw so many times smaller first, then enlarge and draw over it: large pictures without doubled objects.
     enlarge_strength
-        How much of the enlarged picture is drawn anew.
+        How much of the enlarged picture is drawn anew; by default 0.6.
     """
 
     start: Path | None = None
     strength: float | None = None
     mask: Path | None = None
-    feather: Whole = 0
+    feather: WholeOrNone = None
     outpaint: str | None = None
     only_masked: Flag = False
     raw: Flag = False
-    enlarge: float = 1.0
-    enlarge_strength: float = 0.6
+    enlarge: float | None = None
+    enlarge_strength: float | None = None
 
     def list_starts(self) -> list[Path | None]:
         """The picture, every picture in the folder, or none."""
@@ -86,9 +80,10 @@ class Beginning:
         return [*list_pictures([self.start])]
 
     def to_fields(self) -> dict[str, Any]:
+        """Of a Request: those that were given."""
         from ..pipelines.request import to_room
 
-        return {**vars(self), "outpaint": (0, 0, 0, 0) if self.outpaint is None else to_room(self.outpaint)}
+        return select({**vars(self), "outpaint": None if self.outpaint is None else to_room(self.outpaint)})
 
 
 @Parameter(name="*")
@@ -105,17 +100,21 @@ class Sampling:
     steps
         Steps of the sampler.
     sampler
-        ddpm, ddim, euler, euler-ancestral, heun or dpm++2m.
+        ddpm, ddim, euler, euler-ancestral, heun, dpm2, dpm2-ancestral, dpm++2s-ancestral, dpm++2m, dpm++2m-sde, dpm++3m, dpm++3m-sde,
+        dpm++sde, lms, plms, unipc, unipc3 or lcm.
     grid
-        The times of the steps: uniform, trailing or karras.
+        The times of the steps: uniform, leading, trailing, karras, exponential, beta or ays.
     guidance
         How closely to follow the prompt; 1 is none.
     eta
-        DDIM's share of fresh noise, 0 to 1.
+        DDIM's share of fresh noise, 0 to 1; by default 0.
     seed
-        Seed of the first picture; picture i has seed + i.
+        Seed of the first picture, by default 0; picture i has seed + i.
     count
-        Pictures a prompt.
+        Pictures a prompt; by default 1.
+    noise_source
+        Whose order of drawing noise to follow: ours, a1111, comfy or diffusers; a1111:gpu, a1111:ensd=31337, comfy:2/4 (picture 2 of a
+        batch of 4).
     variation_seed
         Seed of other noise, for --variation.
     variation
@@ -124,29 +123,43 @@ class Sampling:
         Pass by words that the model does not know.
     """
 
-    negative: str = ""
+    negative: str | None = None
     size: str | None = None
     steps: WholeOrNone = None
     sampler: str | None = None
     grid: str | None = None
     guidance: float | None = None
-    eta: float = 0.0
-    seed: Whole = 0
-    count: Whole = 1
-    variation_seed: Whole = 0
-    variation: float = 0.0
+    eta: float | None = None
+    seed: WholeOrNone = None
+    count: WholeOrNone = None
+    noise_source: str | None = None
+    variation_seed: WholeOrNone = None
+    variation: float | None = None
     ignore_unknown: Flag = False
 
-    def to_request(self, prompt: str, beginning: Beginning | None = None) -> Request:
-        from ..pipelines.request import Request, to_size
+    def to_fields(self) -> dict[str, Any]:
+        """Of a Request: those that were given."""
+        from ..pipelines.request import to_size
 
-        size = None if self.size is None else to_size(self.size)
-        return Request(prompt=prompt, **{**vars(self), "size": size}, **(beginning or Beginning()).to_fields())
+        return select({**vars(self), "size": None if self.size is None else to_size(self.size)})
+
+    def to_request(self, prompt: str | None, beginning: Beginning | None = None, like: Request | None = None) -> Request:
+        """What is asked for; the rest is as in `like`, or left to the model."""
+        from ..pipelines.request import Request
+
+        given = {**self.to_fields(), **(beginning or Beginning()).to_fields(), **({} if prompt is None else {"prompt": prompt})}
+        return replace(like or Request(prompt=""), **given)
+
+
+def select(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given: no flag is given as False, and nothing as None."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def generate(
     *prompt: str,
     prompts: Path | None = None,
+    like: Path | None = None,
     explain: Flag = False,
     preview: Path | None = None,
     film: Path | None = None,
@@ -163,6 +176,9 @@ def generate(
         What to show, such as "a red cube".
     prompts
         A text file with one prompt a line.
+    like
+        A picture to make again, by what it says of itself: the same bit for bit for one of ours, as near as it gets for those of A1111,
+        ComfyUI and InvokeAI. What else is given takes the place of what it says.
     explain
         Print what the request comes to, with the memory that decoding will take, and do nothing.
     preview
@@ -170,23 +186,20 @@ def generate(
     film
         Also save how each picture came about: a strip (.png) or an animation (.gif, .webp) of the clean estimate at every step.
     """
-    texts = [*prompt, *(read_prompts(prompts) if prompts else [])]
-    if not texts:
-        raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
-    starts = beginning.list_starts()
-    requests = [sampling.to_request(text, replace(beginning, start=start)) for start in starts for text in texts]
-    names = [f"{start.stem}-{slug}" if start and len(starts) > 1 else slug for start in starts for slug in to_slugs(texts)]
-    paths = output.to_paths([f"{name}-{sampling.seed + index}.png" for name in names for index in range(sampling.count)])
+    likeness = read_like(like, beginning) if like else None
+    requests = to_requests([*prompt, *(read_prompts(prompts) if prompts else [])], sampling, beginning, likeness)
+    paths = output.to_paths(to_names(requests))
     if film is not None:
         check_film(film, paths, overwrite=output.overwrite)
     if preview is not None:
         check_preview(preview, [*paths, *([film] if film else [])], overwrite=output.overwrite)
     with show_loading(choice.model):
-        model = choice.load()
+        model = load_model(choice, likeness)
         show_warnings(model.warnings)
         if explain:
             return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
+    origin = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning)}) if likeness else {}
     outcome, todo = Outcome(), iter(paths)
     strips: list[list[Picture]] = []
     warnings: dict[str, None] = {}
@@ -194,7 +207,7 @@ def generate(
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
     with show_progress() as update, outcome.attempt("generate"), keeper:
         for index, (run, request) in enumerate(zip(runs, requests, strict=True)):
-            keeper.begin(paths[index * sampling.count :])
+            keeper.begin(paths[sum(one.count for one in requests[:index]) :])
             for step in keeper.watch(run):
                 update(Progress(task="generate", number=index * step.total + step.number, total=len(requests) * step.total))
                 if preview is not None:
@@ -204,13 +217,11 @@ def generate(
                         strips.append([])
                     strips[-1].append(step.decode())
                 if step.is_last:
-                    path = next(todo)
                     picture = step.images[-1]
-                    notes = (*picture.notes, *picture.save(path, overwrite=output.overwrite))
-                    result = {"prompt": request.prompt, "seed": step.seed, "path": str(path), "notes": list(notes)}
-                    result |= {"warnings": list(picture.warnings)}
                     warnings |= dict.fromkeys(picture.warnings)
-                    outcome.add({**result, **to_placement(model.placement)}, f"{path}{to_text(notes)}", as_json=output.json)
+                    result, line = save(picture, next(todo), overwrite=output.overwrite)
+                    result = {"prompt": request.prompt, "seed": step.seed, **result, **origin, **to_placement(model.placement)}
+                    outcome.add(result, line, as_json=output.json)
         if film is not None:
             write_film(film, strips, overwrite=output.overwrite)
             outcome.add({"film": str(film)}, str(film), as_json=output.json)
@@ -237,52 +248,6 @@ def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
     return outcome.finish(as_json=as_json)
 
 
-class Keeper:
-    """Keeps what was sampled where a picture does not come to its end, and says how to decode it."""
-
-    def __init__(self, choice: Choice) -> None:
-        self.choice = choice
-        self.step: GenerationStep | None = None
-        self.paths: list[Path] = []
-
-    def __enter__(self) -> None: ...
-
-    def begin(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
-
-    def watch(self, run: Iterator[GenerationStep]) -> Iterator[GenerationStep]:
-        for self.step in run:
-            yield self.step
-            if self.step.is_last:  # and written
-                self.step, self.paths = None, self.paths[1:]
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Undecoded):
-            self.keep(error.latent)
-            raise error.__cause__ or error
-        if error is not None and self.step is not None:
-            self.keep(self.step.to_latent())
-
-    def keep(self, latent: Latent) -> None:
-        path = find_free(self.paths[0].with_suffix(SUFFIX))
-        try:
-            latent.save(path)
-        except EightfoldError as error:
-            warn(f"its latent could not be kept either: {error}")
-            return
-        words = ["eightfold", "decode", str(path), "--model", self.choice.model]
-        words += [] if self.choice.vae is None else ["--vae", str(self.choice.vae)]
-        warn(f"the latent is kept; to decode it: {shlex.join(words)}")
-
-
-def find_free(path: Path) -> Path:
-    """The path, or the first of those with a number that is not there yet."""
-    name, number = path.name.removesuffix(SUFFIX), 2
-    while os.path.lexists(path):
-        path, number = path.with_name(f"{name}-{number}{SUFFIX}"), number + 1
-    return path
-
-
 def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:
     """Refuse a preview that could not be written, before any work. It is written again at every step."""
     if preview.suffix.lower() not in PICTURES:
@@ -291,6 +256,55 @@ def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:
         raise OutputError(f"--preview {preview} is also the name of a result", hint="give the preview another name")
     refuse_existing(preview, overwrite=overwrite)
     refuse_folder(preview)
+
+
+def read_like(path: Path, beginning: Beginning) -> Likeness:
+    from ..pipelines.like import read_likeness
+
+    return read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
+
+
+def to_requests(texts: list[str], sampling: Sampling, beginning: Beginning, likeness: Likeness | None) -> list[Request]:
+    """One for each text; where there is none, that of the picture to make again."""
+    if not texts and likeness is None:
+        raise RequestError("no prompt given", hint='eightfold generate "a red cube"')
+    found = [replace(beginning, start=start) for start in beginning.list_starts()]
+    return [sampling.to_request(text, one, likeness and likeness.request) for one in found for text in texts or [None]]
+
+
+def save(picture: Picture, path: Path, *, overwrite: bool) -> tuple[dict[str, Any], str]:
+    """Write it: what JSON says of it, and the line."""
+    notes = (*picture.notes, *picture.save(path, overwrite=overwrite))
+    return {"path": str(path), "notes": list(notes), "warnings": list(picture.warnings)}, f"{path}{to_text(notes)}"
+
+
+def to_names(requests: list[Request]) -> list[str]:
+    """A file for each picture of each request."""
+    several = len({request.start for request in requests}) > 1
+    slugs = to_slugs([f"{Path(str(request.start)).stem} {request.prompt}" if several else request.prompt for request in requests])
+    return [f"{slug}-{request.seed + index}.png" for slug, request in zip(slugs, requests, strict=True) for index in range(request.count)]
+
+
+def load_model(choice: Choice, likeness: Likeness | None) -> Model:
+    """The model, in the numbers of the picture to make again unless others are asked for."""
+    from ..core.device import name_dtype
+    from ..pipelines.like import find_dtype
+
+    model, dtype = choice.load(), likeness and find_dtype(likeness.provenance)
+    again = dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype)
+    return replace(choice, dtype=dtype).load() if again and dtype else model
+
+
+def to_origin(likeness: Likeness, like: Path | None, model: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """The picture to make again, and why that will not be the same; what was asked for otherwise is not missed. It is shown as well."""
+    from ..pipelines.like import compare
+
+    missed = [
+        text for name, text in likeness.missed.items() if given.get(name) is None or (name == "model" and given[name] == Choice.model)
+    ]
+    missed += compare(likeness.provenance, model)
+    show_warnings([f"not as it was: {text}" for text in missed], str(like))
+    return {"like": str(like), "missed": missed}
 
 
 def check_film(film: Path, paths: list[Path], *, overwrite: bool) -> None:

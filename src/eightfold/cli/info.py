@@ -7,9 +7,13 @@ from pathlib import Path
 from .console import DONE, say, say_json
 from .options import Flag
 
+SHOWN = 1000  # characters of a value
+
 
 def info(file: Path, /, *, json: Flag = False) -> int:
     """What is in an image, a latent file or a weight file, without decoding or loading it.
+
+    Of a picture also how it was made, as Eightfold, A1111, ComfyUI or InvokeAI wrote it into the file.
 
     Parameters
     ----------
@@ -41,6 +45,7 @@ def to_lines(facts: dict[str, object]) -> list[str]:
 
 
 def to_text(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(part) for part in value)
-    return " ".join(str(value).split())
+    """On one line, and not more of it than a screen holds: a graph of ComfyUI has a hundred thousand characters. JSON has all."""
+    text = ", ".join(str(part) for part in value) if isinstance(value, list | tuple) else str(value)
+    line = " ".join(text[: 2 * SHOWN].split())
+    return line if len(text) <= SHOWN else f"{line[:SHOWN]}... ({len(text)} characters)"

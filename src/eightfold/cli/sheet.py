@@ -35,7 +35,7 @@ def sheet(
     down
         The same from top to bottom.
     """
-    if sampling.count != 1:
+    if sampling.count not in (None, 1):
         raise RequestError(f"--count {sampling.count}: a sheet has one picture a cell", hint='--across "seed=1,2,3" draws several')
     (path,) = output.to_paths([f"{to_slug(prompt)}-sheet.png"])
     base = sampling.to_request(prompt, beginning)

@@ -79,7 +79,7 @@ def check_options(milliseconds: int, sampling: Sampling, naming: Naming, *, pict
     """Raise a RequestError for options that cannot be, or that mean nothing between pictures or between prompts."""
     if not 1 <= milliseconds <= 60_000:
         raise RequestError(f"--milliseconds {milliseconds}: expected 1 to 60000", hint="--milliseconds 100")
-    if sampling.count != 1:
+    if sampling.count not in (None, 1):
         raise RequestError(f"--count {sampling.count}: a walk is one animation", hint="leave --count out; --frames 32 makes it longer")
     if pictures and sampling != Sampling():
         raise RequestError("options of sampling are for prompts, and these are pictures", hint="leave --seed, --steps and the like out")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..core.errors import OutputError
 from ..core.files import refuse_existing, write_atomically
+from .comments import from_exif, to_exif, to_texts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 STILLS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
 LONGEST = {"PNG": 2**31 - 1, "JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels along a side
-EXIF_FOLDER, USER_COMMENT = 0x8769, 0x9286
-ASCII = b"ASCII\0\0\0"  # how EXIF marks the encoding of a comment
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +110,7 @@ def write_picture(
 ) -> tuple[str, ...]:
     """Write a PNG, a JPEG (quality 95, full colour resolution) or a lossless WebP, by the name's ending; return notes on what was lost.
 
-    `metadata` becomes PNG text, or JSON in the EXIF comment of the other two. JPEG has no alpha: the picture is laid on white.
+    `metadata` becomes PNG text, or EXIF in the other two (see `comments.to_exif`). JPEG has no alpha: the picture is laid on white.
     Raises OutputError: an unknown ending, a file that is there, a side the format cannot hold, no space, values that are not finite.
     """
     from PIL import Image
@@ -182,16 +181,6 @@ def to_chunks(metadata: Mapping[str, str]) -> Any:
     return chunks
 
 
-def to_exif(metadata: Mapping[str, str]) -> dict[str, Any]:
-    from PIL import Image
-
-    if not metadata:
-        return {}
-    exif = Image.Exif()
-    exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = ASCII + json.dumps(dict(metadata)).encode("ascii")
-    return {"exif": exif}
-
-
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The texts that `write_picture` or `write_animation` put into an image file; empty where there are none. Raises ImageError."""
     from .imageread import open_image
@@ -201,14 +190,4 @@ def read_metadata(path: str | Path) -> dict[str, str]:
             return {key: str(value) for key, value in image.text.items()}  # type: ignore[attr-defined]
         if image.format == "GIF":
             return to_texts(image.info.get("comment", b""))
-        comment = image.getexif().get_ifd(EXIF_FOLDER).get(USER_COMMENT, b"")
-        return to_texts(comment.removeprefix(ASCII) if isinstance(comment, bytes) else comment)
-
-
-def to_texts(comment: bytes | str) -> dict[str, str]:
-    """Our JSON back to texts; somebody else's comment is none of ours."""
-    try:
-        table = json.loads(comment)
-    except ValueError:
-        return {}
-    return {key: value for key, value in table.items() if isinstance(value, str)} if isinstance(table, dict) else {}
+        return from_exif(image)

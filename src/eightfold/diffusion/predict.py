@@ -9,6 +9,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from ..core.errors import RequestError
 from ..specs.family import Prediction
 
 Level = float | Float[Tensor, "..."]
@@ -28,10 +29,13 @@ def to_clean(
 ) -> Float[Tensor, "*s"]:
     """The clean latent that the denoiser's `output` at `noisy` stands for.
 
-    "velocity" holds for processes that preserve variance, alpha**2 + sigma**2 = 1. "noise" needs an alpha above 0.
+    "velocity" holds for processes that preserve variance, alpha**2 + sigma**2 = 1. "noise" needs an alpha above 0 (RequestError).
     """
     match prediction:
         case "noise":
+            if isinstance(alpha, float) and alpha == 0.0:
+                what = "at this time there is noise alone (alpha 0), and predicted noise says nothing of the picture"
+                raise RequestError(what, hint="a process that ends so is for models that predict velocity")
             return (noisy - sigma * output) / alpha
         case "velocity":
             return alpha * noisy - sigma * output

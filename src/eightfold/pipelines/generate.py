@@ -16,7 +16,7 @@ from ..codec.latentfile import Latent, Padding
 from ..codec.pixels import Picture
 from ..core.device import name_dtype
 from ..core.errors import EightfoldError, RequestError, Undecoded
-from ..core.rng import build_generator, draw_noise
+from ..core.rng import Draws, to_noise_source
 from ..core.versions import read_versions
 from ..denoisers.unet import to_vector
 from ..diffusion.grid import build_grid
@@ -26,10 +26,11 @@ from ..diffusion.samplers import Denoise, Moment, Sampler, build_sampler
 from ..specs.family import Family
 from ..text.condition import Condition
 from .bundle import Model
+from .noise import to_amplitude, to_noise_notes, vary
+from .parameters import to_parameters
 from .preview import to_preview
 from .request import Plan, Request, to_plan, to_text
 from .start import Start, count_moves, read_start, resize, to_cells
-from .transcode import slerp
 
 AESTHETIC = (6.0, 2.5)  # how pictures are to look and not to look, out of 10 (Stability-AI/generative-models, sgm/inference/api.py)
 
@@ -266,17 +267,17 @@ def begin(noise: Float[Tensor, "1 c h w"], canvas: Canvas | None, job: Job, leg:
     """The state that sampling begins with: where all of the grid is gone through, nothing is left of a picture to begin from."""
     process, t = job.model.family.process, leg.times[0]
     if canvas is None or leg.moves == job.plan.steps:
-        return noise
+        return to_amplitude(job.plan, process, t) * noise
     return add_noise(canvas.clean, noise, process.alpha(t), process.sigma(t))
 
 
 class NoiseStream:
-    """The noise of one picture, all from one generator: drawn on the CPU in float32, so that a seed means the same everywhere."""
+    """The noise of one picture, in the order of the plan's noise source: drawn on the CPU in float32, it is the same everywhere."""
 
     def __init__(self, model: Model, plan: Plan, seed: int) -> None:
         self.space = model.codec.space
         self.shape = self.to_shape(plan.width, plan.height)
-        self.generator = build_generator(seed)
+        self.draws, self.other = (Draws(number, to_noise_source(plan.noise_source)) for number in (seed, plan.variation_seed))
         self.plan = plan
         self.device = model.placement.device
 
@@ -285,19 +286,20 @@ class NoiseStream:
         return (1, self.space.latent_channels, -(-height // down), -(-width // down))
 
     def turn_to(self, leg: Leg) -> None:
-        """Noise of another size, from the same generator."""
+        """Noise for the next pass, of another size."""
         self.shape = self.to_shape(leg.width, leg.height)
+        self.draws.begin_pass()
 
     def draw_first(self) -> Float[Tensor, "1 c h w"]:
         """What sampling begins with; with a variation, part of the way to the noise of another seed."""
         noise, plan = self.draw(), self.plan
         if plan.variation == 0:
             return noise
-        other = draw_noise(self.shape, build_generator(plan.variation_seed)).to(self.device)
-        return slerp(noise, other, plan.variation)
+        self.other.begin()
+        return vary(plan, noise, self.other.draw(self.shape).to(self.device))
 
     def draw(self) -> Float[Tensor, "1 c h w"]:
-        return draw_noise(self.shape, self.generator).to(self.device)
+        return self.draws.draw(self.shape).to(self.device)
 
     def __call__(self, moment: Moment) -> Float[Tensor, "1 c h w"]:
         return self.draw()
@@ -358,8 +360,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
     record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
-    record |= {"dtype_reason": model.placement.reason, "notes": decoded.notes}
-    text = json.dumps({**record, "dtype": name_dtype(model.placement.dtype), **read_versions()}, ensure_ascii=False)
+    notes = (*decoded.notes, *to_noise_notes(plan))
+    record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}
     alpha = (
         None
         if start is None or plan.raw or start.picture.alpha is None
@@ -369,8 +371,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         image=image,
         alpha=alpha,
         source=f"{plan.prompt} ({seed})",
-        notes=decoded.notes,
-        metadata={"eightfold": text},
+        notes=notes,
+        metadata={"parameters": to_parameters(record), "eightfold": json.dumps(record, ensure_ascii=False)},
         warnings=warn_of_size(plan, model.family),
     )
 

@@ -16,6 +16,8 @@ from ..checkpoints.identity import LATENT as MARK
 from ..checkpoints.identity import identify_inventory
 from ..checkpoints.inventory import read_inventory
 from ..core.errors import ImageError
+from .metadata import READERS, from_texts
+from .provenance import to_facts
 
 OWN = "eightfold."
 LATENT = ("space", "width", "height", "padding", "reading", "seed", "encoder", "decoder", "dtype", "reason", "notes", "origin", "versions")
@@ -78,8 +80,13 @@ def read_picture_facts(path: Path) -> dict[str, Any]:
     metadata = read_metadata(path)
     record = to_record(metadata.get("eightfold", ""))
     if record:
-        del metadata["eightfold"]
+        metadata = {name: text for name, text in metadata.items() if name not in ("eightfold", "parameters")}
         facts["made with"] = record
+    elif any(name in READERS for name in metadata):
+        try:
+            facts["made with"] = to_facts(from_texts(metadata))
+        except ImageError as error:
+            facts["made with"] = f"not known: {error}"
     return facts | ({"metadata": metadata} if metadata else {})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..codec.pixels import Picture
 from ..core.errors import RequestError
+from ..core.rng import to_noise_source
 from ..specs.family import Family
 
 LARGEST = 16384  # pixels a side
@@ -23,7 +24,8 @@ class Request:
 
     `size` is width, height in pixels. Picture i of `count` uses seed + i and equals the picture made alone with that seed.
     `guidance` 1 asks the denoiser once a step, more makes it follow the prompt more closely (arXiv 2207.12598); `negative` is what
-    to lead away from. `eta` is DDIM's share of fresh noise. Raises RequestError for a count or a seed that cannot be.
+    to lead away from. `eta` is DDIM's share of fresh noise. `noise_source` is whose order of drawing noise is followed, such as
+    "a1111:gpu" (see `core.rng.to_noise_source`). Raises RequestError for a count, a seed or a noise source that cannot be.
 
     `start` is a picture to begin from, by its file or as it is; of the steps the last share `strength` is made. Where there is a `mask`
     (of the same size, white where it is to draw) all else stays as it was, to the bit; over `feather` pixels inside it the old goes over
@@ -43,6 +45,7 @@ class Request:
     eta: float = 0.0
     seed: int = 0
     count: int = 1
+    noise_source: str = "ours"
     ignore_unknown: bool = False
     start: str | Path | Picture | None = None
     strength: float | None = None
@@ -61,6 +64,7 @@ class Request:
             raise RequestError(f"count {self.count}: expected 1 to {MOST}", hint="--count 4 makes four pictures")
         check_seed(self.seed, self.count)
         check_seed(self.variation_seed)
+        to_noise_source(self.noise_source)
         if not 0 <= self.variation <= 1:
             raise RequestError(f"variation {self.variation}: expected 0 to 1", hint="--variation 0.1 changes little")
         if not 1 <= self.enlarge <= 8:
@@ -86,6 +90,7 @@ class Plan:
     eta: float
     seed: int
     count: int
+    noise_source: str = "ours"
     start: str | None = None
     strength: float = 1.0
     mask: str | None = None
@@ -121,6 +126,7 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         eta=request.eta,
         seed=request.seed,
         count=request.count,
+        noise_source=request.noise_source,
         start=to_name(request.start),
         strength=choose_strength(request, family),
         mask=to_name(request.mask),
