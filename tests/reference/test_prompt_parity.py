@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 from eightfold.families.clip import CLIP_L, OPENCLIP_BIGG, OPENCLIP_H
 from eightfold.text.clip import ClipTower
-from eightfold.text.encoder import PromptEncoder
+from eightfold.text.clipcondition import ClipConditioner
 from eightfold.text.tokenizer import read_merges, read_tokenizer
 from toytowers import BOTH, FIRST, PLAIN, POOLED, REFINER, SECOND, SMALL, build_theirs, build_tower, build_towers, is_near
 
@@ -54,11 +54,10 @@ def test_one_tower(text, skip, prompt):
     """Their negative prompt knows no skip."""
     towers = build_towers(text)
     positive, negative = encode_theirs(build_pipeline(towers, layers=text.readings[0].depth), prompt, "blurry", skip)
-    encoder = PromptEncoder(text, towers)
-    ours = encoder.encode(prompt, skip=skip)
+    ours = ClipConditioner(text=text, towers=towers, skip=skip).encode([prompt])
     assert ours.pooled is None
     assert is_near(ours.tokens, positive, TOLERANCE)
-    assert is_near(encoder.encode("blurry").tokens, negative, TOLERANCE)
+    assert is_near(ClipConditioner(text=text, towers=towers).encode(["blurry"]).tokens, negative, TOLERANCE)
 
 
 @each_prompt
@@ -67,11 +66,10 @@ def test_one_tower(text, skip, prompt):
 def test_with_a_pooled_vector(text, skip, prompt):
     towers = build_towers(text)
     theirs = encode_theirs(build_pipeline(towers), prompt, "blurry", skip)
-    encoder = PromptEncoder(text, towers)
-    ours = encoder.encode(prompt, skip=skip)
+    ours = ClipConditioner(text=text, towers=towers, skip=skip).encode([prompt])
     assert is_near(ours.tokens, theirs[0], TOLERANCE)
     assert is_near(ours.pooled, theirs[2], TOLERANCE)
-    negative = encoder.encode("blurry")
+    negative = ClipConditioner(text=text, towers=towers).encode(["blurry"])
     assert is_near(negative.tokens, theirs[1], TOLERANCE)
     assert is_near(negative.pooled, theirs[3], TOLERANCE)
     assert (text.width, text.pooled) == (ours.tokens.shape[2], ours.pooled.shape[1])
@@ -89,7 +87,7 @@ def test_no_negative_prompt(zeros):
     towers = build_towers(BOTH)
     theirs = encode_theirs(build_pipeline(towers, zeros=zeros), "a cat", None, 0)
     text = BOTH if zeros else type(BOTH)(readings=BOTH.readings)
-    for ours, tokens, pooled in zip(PromptEncoder(text, towers).encode_pair("a cat"), theirs[:2], theirs[2:], strict=True):
+    for ours, tokens, pooled in zip(ClipConditioner(text=text, towers=towers).encode_pair("a cat"), theirs[:2], theirs[2:], strict=True):
         assert is_near(ours.tokens, tokens, TOLERANCE)
         assert is_near(ours.pooled, pooled, TOLERANCE)
 

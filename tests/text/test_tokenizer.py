@@ -82,6 +82,6 @@ def test_the_vocabulary_comes_with_its_licence():
 
 
 def test_transformers_is_not_loaded_for_it():
-    code = "import sys, eightfold.text.encoder as e; e.read_tokenizer().to_numbers('x'); assert 'transformers' not in sys.modules"
+    code = "import sys, eightfold.text.clipcondition as e; e.read_tokenizer().to_numbers('x'); assert 'transformers' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
