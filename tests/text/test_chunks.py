@@ -98,8 +98,8 @@ def test_an_inversion_is_a_word_of_its_own(prompt):
 
 
 def test_the_longest_name_counts():
-    long, short = build_word("bad cat", count=2), build_word("cat", count=1)
-    (chunk,) = split("bad cat, cat", short, long)
+    short, long = build_word("cat", count=1), build_word("cat toy", count=2)
+    (chunk,) = split("cat toy, cat", short, long)
     assert [item.word for item in chunk] == [long, long, None, short]
 
 

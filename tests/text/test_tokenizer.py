@@ -62,6 +62,10 @@ def test_any_text_has_the_numbers_of_transformers(tokenizer, theirs, text):
     assert tokenizer.to_numbers(text) == theirs(text, add_special_tokens=False).input_ids
 
 
+def test_one_letter_may_be_two_characters(tokenizer, theirs):
+    assert tokenizer.to_numbers("cafe\u0301") == tokenizer.to_numbers("caf\u00e9") == theirs("caf\u00e9").input_ids[1:-1]
+
+
 def test_half_a_character_is_read_too(tokenizer):
     assert tokenizer.to_numbers("a \ud83d b") == tokenizer.to_numbers("a ? b")
 

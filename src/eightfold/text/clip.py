@@ -38,10 +38,8 @@ class ClipTower(nn.Module):
             hidden_act=config.activation,
         )
         with no_init_weights():  # starting values cost seconds, and all of them come from files
-            model = CLIPTextModel(theirs)
-        self.text_model = getattr(model, "text_model", model)  # what older releases of transformers wrap
-        # Numbers that nothing here needs: on `meta`, no file would ever fill them
-        del self.text_model.embeddings.position_ids
+            self.text_model = CLIPTextModel(theirs)
+        del self.text_model.embeddings.position_ids  # not needed here, and built on `meta` no file would ever fill it
         self.text_projection = None if config.projection is None else nn.Linear(config.width, config.projection, bias=False)
 
     @property
