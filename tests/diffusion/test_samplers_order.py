@@ -28,7 +28,7 @@ def estimate(x, moment):
 
 
 def error_at(name, steps, power):
-    """Even in log(ratio) from TOP to BOTTOM. Short moves at the start keep those of lower order there from being all of the error, and so do
+    """Even in log(ratio) from TOP to BOTTOM. Short first moves keep those of lower order there from being all of the error, and so do
     two moves more at the end.
     """
     width = math.log(TOP / BOTTOM) / steps

@@ -98,6 +98,7 @@ PIECES = Material[Piece](
     cut=cut_piece,
     join=join_pieces,
     reshape=lambda piece, shape: Piece(shape, piece.rows),
+    turn=lambda piece: Piece(piece.shape[::-1], piece.rows),
     fill=lambda like, value: Piece(like.shape, (("filled", 0, 0),)),
 )
 

@@ -17,6 +17,7 @@ TENSORS = Material[Tensor](
     cut=lambda tensor, first, last: tensor[first:last],
     join=lambda pieces: torch.cat(list(pieces)),
     reshape=lambda tensor, shape: tensor.reshape(shape),
+    turn=lambda tensor: tensor.T,
     fill=torch.full_like,
 )
 
@@ -34,6 +35,7 @@ PENDING = Material[Pending](
     cut=lambda pending, first, last: Pending(pending.dtype, (last - first, *pending.shape[1:]), lambda: pending.read()[first:last]),
     join=join_pending,
     reshape=lambda pending, shape: Pending(pending.dtype, shape, lambda: pending.read().reshape(shape)),
+    turn=lambda pending: Pending(pending.dtype, pending.shape[::-1], lambda: pending.read().T),
     fill=lambda like, value: Pending(like.dtype, like.shape, lambda: torch.full(like.shape, value).to(like.dtype)),
 )
 

@@ -74,12 +74,12 @@ class View(NamedTuple):
 
 
 class Inert:
-    """What an unknown call would have made; `items` are what was put into it."""
+    """What an unknown call would have made; `items` are what was put into it, `state` is what it would have been told about itself."""
 
-    __slots__ = ("items", "name")
+    __slots__ = ("items", "name", "state")
 
     def __init__(self, name: Name) -> None:
-        self.name, self.items = name, {}
+        self.name, self.items, self.state = name, {}, None
 
 
 class Pickled(NamedTuple):
@@ -169,9 +169,10 @@ class Machine:
         self.stack.pop() if self.stack else self.take_marked()
 
     def build(self) -> None:
-        """A state for the object below: whatever it is, it stays unset."""
-        self.take(1)
-        self.stack[-1]
+        """A state for the object below: it is kept beside an inert one, unused, and forgotten for anything else."""
+        (state,) = self.take(1)
+        if isinstance(self.stack[-1], Inert):
+            self.stack[-1].state = state
 
     def push_call(self, function: Any, arguments: Any) -> None:
         self.stack.append(self.call(function, arguments))

@@ -24,12 +24,16 @@ EARLY_ATTENTION = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj
 
 
 class Material(NamedTuple, Generic[T]):
-    """What can be done with the things that are renamed; `cut` takes rows first to last - 1, `fill` makes one of a shape beside another."""
+    """What can be done with the things that are renamed.
+
+    `cut` takes rows first to last - 1, `turn` makes rows of columns, `fill` makes one of a shape beside another.
+    """
 
     shape: Callable[[T], Shape]
     cut: Callable[[T, int, int], T]
     join: Callable[[Sequence[T]], T]
     reshape: Callable[[T, Shape], T]
+    turn: Callable[[T], T]
     fill: Callable[[T, float], T]
 
 
@@ -42,6 +46,7 @@ SHAPES = Material[Shape](
     cut=lambda shape, first, last: (last - first, *shape[1:]),
     join=join_shapes,
     reshape=lambda _, shape: shape,
+    turn=lambda shape: shape[::-1],
     fill=lambda like, _: like,
 )
 
@@ -126,6 +131,8 @@ def cut_pieces(name: str, thing: T, rule: Rule, material: Material[T]) -> list[T
         return [material.reshape(thing, shape[:2])]
     if rule.change == "swap":
         return [swap_halves(name, thing, material)]
+    if rule.change == "turn":
+        return [turn_over(name, thing, material)]
     unit, left = divmod(shape[0], sum(rule.shares)) if shape else (0, 1)
     if left:
         parts = ":".join(map(str, rule.shares))
@@ -142,6 +149,13 @@ def swap_halves(name: str, thing: T, material: Material[T]) -> T:
     return material.join([material.cut(thing, half, shape[0]), material.cut(thing, 0, half)])
 
 
+def turn_over(name: str, thing: T, material: Material[T]) -> T:
+    shape = material.shape(thing)
+    if len(shape) != 2:
+        raise WeightMismatch(f"{name} is {list(shape)}, expected rows and columns", hint=HINT)
+    return material.turn(thing)
+
+
 def join_pieces(target: str, rule: Rule | None, parts: Mapping[int, tuple[str, T]], material: Material[T]) -> T:
     name, thing = next(iter(parts.values()))
     if rule is None:
@@ -151,6 +165,8 @@ def join_pieces(target: str, rule: Rule | None, parts: Mapping[int, tuple[str, T
         return material.reshape(thing, (*shape, 1, 1)) if len(shape) == 2 else thing
     if rule.change == "swap":
         return swap_halves(name, thing, material)
+    if rule.change == "turn":
+        return turn_over(name, thing, material)
     if len(rule.after) == 1:
         return thing
     if len(parts) < len(rule.after):
@@ -179,6 +195,8 @@ def check_pieces(target: str, shapes: Sequence[Shape], shares: Sequence[int]) ->
 def restore_dropped(renamed: dict[str, T], dropped: Dropped, source: str, material: Material[T]) -> None:
     pattern = parse_pattern(dropped.before)
     if any(covers(pattern, name) for name in renamed):
+        return
+    if dropped.value is None and not dropped.needed:
         return
     if dropped.value is None:
         raise WeightMismatch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Change = Literal["", "squeeze", "swap"]
+Change = Literal["", "squeeze", "swap", "turn"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Row:
     (`{r<3}`) says how far `r` counts. Rows `inside` go on behind the two patterns, and what none of them claims is not claimed.
     Several patterns in `after`: the tensor is cut along its first axis, in the proportions `shares` (equal ones if empty).
     "squeeze": a 1x1 convolution before, a linear map after. "swap": the first and second half of the first axis change places.
+    "turn": rows and columns change places.
     """
 
     before: str
@@ -31,13 +32,14 @@ class Dropped:
     """A tensor of the other layout that has no counterpart, and why.
 
     `value` is what it is filled with on the way back, in the shape of the tensor `like` (a name of the other layout). Without a value,
-    because nobody can know it, the way back needs the tensor itself.
+    because nobody can know it, the way back needs the tensor itself, or goes without it where it is not `needed`.
     """
 
     before: str
     reason: str
     value: float | None = None
     like: str = ""
+    needed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
