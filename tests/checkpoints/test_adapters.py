@@ -106,7 +106,7 @@ def test_scales(tmp_path):
         ({"lora_alpha": 3, "r": 2, "use_rslora": True}, 3 / 2**0.5),
         ({"lora_alpha": 16, "alpha_pattern": {"b.a": 5}}, 2.5),
         ({"lora_alpha": 16, "alpha_pattern": {"^base_model\\.model\\.b\\.a": 5}}, 2.5),
-        ({"lora_alpha": 16, "alpha_pattern": {"ba": 5, "a.b": 3}}, 8.0),
+        ({"lora_alpha": 16, "alpha_pattern": {"ba": 5, "a.b": 3, "del.b.a": 2}}, 8.0),
         ({"r": 2}, 1.0),
     ],
 )
@@ -173,6 +173,11 @@ BROKEN = {
     "another core": (LINEAR | {"a.lora_mid.weight": draw(3, 2, 1, 1)}, "cannot be multiplied"),
     "a flat core": (LINEAR | {"a.lora_mid.weight": draw(2, 2)}, r"core of a is \[2, 2\] \(float32\), expected the weight of a conv"),
     "halves of two sizes": ({"a.hada_w1_a": UP, "a.hada_w1_b": DOWN, "a.hada_w2_a": UP, "a.hada_w2_b": DOWN[:, :4]}, "halves of a"),
+    "halves of two kernels": (
+        {"a.hada_w1_a": UP.T, "a.hada_w1_b": DOWN, "a.hada_w2_a": UP.T, "a.hada_w2_b": DOWN}
+        | {"a.hada_t1": draw(2, 2, 3, 3), "a.hada_t2": draw(2, 2, 1, 9)},
+        "halves of a",
+    ),
     "a vector": ({"a.lora_up.weight": UP, "a.lora_down.weight": DOWN[0]}, r"down of a is \[8\]"),
     "nothing in it": ({"a.lora_up.weight": UP[:, :0], "a.lora_down.weight": DOWN[:0]}, r"up of a is \[6, 0\]"),
     "whole numbers": ({"a.lora_up.weight": UP, "a.lora_down.weight": DOWN.to(torch.int32)}, r"\(int32\), expected the weight"),

@@ -64,6 +64,19 @@ def test_a_branch_is_a_changed_weight(kind, change):
 
 
 @pytest.mark.parametrize("change", EXAMPLES.values(), ids=EXAMPLES)
+def test_a_difference_as_a_matrix(change):
+    """With its scale, in float32, out of whatever its factors are stored in."""
+    layer = randomise(nn.Conv2d(16, 24, 3), 1)
+    example = change(layer, 5)
+    if isinstance(example.change, Decomposed):
+        return
+    matrix = example.change.to_matrix()
+    assert matrix.dtype == torch.float32
+    assert matrix.shape == example.change.shape == (24, 144)
+    assert torch.allclose(matrix, (example.weight - layer.weight).flatten(1), atol=1e-4)
+
+
+@pytest.mark.parametrize("change", EXAMPLES.values(), ids=EXAMPLES)
 @pytest.mark.parametrize("kind", ["linear", "convolution"])
 @torch.no_grad()
 def test_removal_leaves_nothing(kind, change):
@@ -89,7 +102,7 @@ def test_several_add_up_by_their_weights(kind):
     network, x = build(kind)
     bare = copy.deepcopy(network[0])
     own = bare.weight
-    chosen = {"DoRA": 0.5, "LoHa": -0.7, "LoRA": 1.25, "LoKr": 0.1, "DoRA by input": 0.3}
+    chosen = {"LoHa": -0.7, "DoRA": 0.5, "LoRA": 1.25, "LoKr": 0.1, "DoRA by input": 0.3}
     examples = {name: EXAMPLES[name](bare, 5 * n) for n, name in enumerate(chosen)}
     total = own + sum(weight * (examples[name].weight - own) for name, weight in chosen.items())
     attachments = [attach(network, {"0": examples[name].change}, weight) for name, weight in chosen.items()]
@@ -97,7 +110,7 @@ def test_several_add_up_by_their_weights(kind):
     attachments[2].remove()
     total = total - 1.25 * (examples["LoRA"].weight - own)
     assert measure(network(x), with_weight(bare, total)(x)) < TOLERANCE
-    attachments[0].weight = 0.0
+    attachments[1].weight = 0.0
     total = total - 0.5 * (examples["DoRA"].weight - own)
     assert measure(network(x), with_weight(bare, total)(x)) < TOLERANCE
     for attachment in attachments:
@@ -107,12 +120,14 @@ def test_several_add_up_by_their_weights(kind):
 
 @torch.no_grad()
 def test_no_weight_is_no_change():
+    """Whatever the numbers: a branch without weight is not run."""
     network, x = build("linear")
     before = network(x)
-    attachment = attach(network, {"0": build_lora(network[0], 5).change}, 0.0)
+    broken = LowRank(up=torch.full((24, 1), torch.inf), down=torch.ones(1, 16))
+    attachment = attach(network, {"0": broken}, 0.0)
     assert torch.equal(network(x), before)
     attachment.weight = 2.0
-    assert not torch.equal(network(x), before)
+    assert not network(x).isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
