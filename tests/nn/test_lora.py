@@ -242,6 +242,7 @@ def test_layers_that_run_otherwise_are_no_layers():
         {
             "attention": nn.MultiheadAttention(8, 2),
             "grouped": nn.Conv2d(8, 8, 3, groups=2),
+            "mirrored": nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),
             "after": nn.Linear(8, 8),
             "norm": nn.LayerNorm(8),
         }

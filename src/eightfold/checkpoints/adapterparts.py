@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import isfinite
+from typing import NoReturn
 
 from torch import Tensor
 
@@ -54,9 +56,7 @@ def build_change(layer: str, parts: Parts, *, alpha: float | None = None, by_roo
     if len(kinds) > 1:
         raise WeightMismatch(f"{show(layer)} is changed by {' and '.join(sorted(kinds))} at once", hint=DAMAGED)
     if "alpha" in parts:
-        if parts["alpha"].numel() != 1:
-            refuse(layer, "alpha", parts["alpha"], "one number")
-        alpha = float(parts["alpha"])
+        alpha = read_number(layer, "alpha", parts["alpha"])
     build, rank = BUILDERS[kinds.pop()], count_rank(parts)
     scale = 1.0 if alpha is None or rank is None else alpha / (rank**0.5 if by_root else rank)
     return decompose(layer, build(layer, parts, scale), parts)
@@ -71,10 +71,7 @@ def count_rank(parts: Parts) -> int | None:
 
 
 def build_lora(layer: str, parts: Parts, scale: float) -> LowRank:
-    core = parts.get("core")
-    if core is not None and core.ndim != 4:
-        refuse(layer, "core", core, "the weight of a convolution")
-    return build_product(layer, take(layer, parts, "up"), take(layer, parts, "down"), core, scale)
+    return build_product(layer, take(layer, parts, "up"), take(layer, parts, "down"), take_core(layer, parts, "core"), scale)
 
 
 def build_loha(layer: str, parts: Parts, scale: float) -> Hadamard:
@@ -103,10 +100,8 @@ BUILDERS = {"LoRA": build_lora, "LoHa": build_loha, "LoKr": build_lokr, "full di
 
 def build_half(layer: str, parts: Parts, name: str, core_name: str) -> LowRank:
     """One factor of LoHa or LoKr, itself a product; with a core its first matrix lies the other way round."""
-    core = parts.get(core_name)
+    core = take_core(layer, parts, core_name)
     first, second = take(layer, parts, f"{name}_a"), take(layer, parts, f"{name}_b")
-    if core is not None and core.ndim != 4:
-        refuse(layer, core_name, core, "the weight of a convolution")
     return build_product(layer, first if core is None else first.T, second, core, 1.0)
 
 
@@ -120,16 +115,19 @@ def build_product(layer: str, up: Tensor, down: Tensor, core: Tensor | None, sca
 
 def decompose(layer: str, difference: Difference, parts: Parts) -> Change:
     """The change with the lengths of its rows, or of its input channels, where the file has them."""
-    if "magnitude" in parts:  # PEFT: one number a row, in whatever shape
-        return Decomposed(difference=difference, magnitude=parts["magnitude"].flatten())
-    if "dora_scale" not in parts:
+    name = next((one for one in ("magnitude", "dora_scale") if one in parts), None)
+    if name is None:
         return difference
-    lengths = parts["dora_scale"]
+    lengths = parts[name]
+    if not lengths.is_floating_point():
+        refuse(layer, name, lengths, "lengths")
+    if name == "magnitude":  # PEFT: one number a row, in whatever shape
+        return Decomposed(difference=difference, magnitude=lengths.flatten())
     rows = difference.shape[0]
     if lengths.numel() == rows and (lengths.ndim < 2 or len(lengths) == rows):
         return Decomposed(difference=difference, magnitude=lengths.flatten())
     if lengths.ndim < 2 or lengths.shape[1] != lengths.numel():
-        refuse(layer, "dora_scale", lengths, f"{rows} numbers, or one for each input channel")
+        refuse(layer, name, lengths, f"{rows} numbers, or one for each input channel")
     return Decomposed(difference=difference, magnitude=lengths.flatten(), by_input=True)
 
 
@@ -143,6 +141,20 @@ def take(layer: str, parts: Parts, name: str) -> Tensor:
     return tensor.flatten(1)
 
 
-def refuse(layer: str, name: str, tensor: Tensor, expected: str) -> None:
+def take_core(layer: str, parts: Parts, name: str) -> Tensor | None:
+    core = parts.get(name)
+    if core is not None and (core.ndim != 4 or not core.numel() or not core.is_floating_point()):
+        refuse(layer, name, core, "the weight of a convolution")
+    return core
+
+
+def read_number(layer: str, name: str, tensor: Tensor) -> float:
+    number = float(tensor) if tensor.numel() == 1 else float("nan")
+    if not isfinite(number):
+        refuse(layer, name, tensor, "one finite number")
+    return number
+
+
+def refuse(layer: str, name: str, tensor: Tensor, expected: str) -> NoReturn:
     kind = str(tensor.dtype).removeprefix("torch.")
     raise WeightMismatch(f"{name} of {show(layer)} is {list(tensor.shape)} ({kind}), expected {expected}", hint=DAMAGED)
