@@ -1,5 +1,6 @@
 """The one list of keymaps: other layout to ours. PixelFlow and Qwen-Image's transformer have one layout."""
 
+from .control import SD_CONTROL
 from .flux1 import CHROMA, FLUX1, RADIANCE
 from .flux2 import FLUX2
 from .hunyuan import HUNYUAN, HUNYUAN_REFINER
@@ -13,6 +14,8 @@ from .tiny import TINY
 from .unet import SD_UNET, SDXL_UNET
 
 AUTOENCODER_KEYMAPS = (KL, FLUX2_KL, QWEN_VAE, HUNYUAN_VAE, HUNYUAN_REFINER_VAE, TINY)
+
+CONTROL_KEYMAPS = (SD_CONTROL,)
 
 DENOISER_KEYMAPS = (
     SD_UNET,
