@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, MultiControlNetModel
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn
 from test_unet_parity import CONFIGS, TIMES, TOLERANCE, build_theirs, draw_vector
 
@@ -12,6 +12,7 @@ from eightfold.denoisers.control import ControlNet
 from eightfold.denoisers.unet import EPS, ControlResiduals, UNet
 from eightfold.families.sd1 import SD1
 from eightfold.families.sdxl import SDXL_FAMILY
+from eightfold.pipelines.control import Control, sum_controls
 from eightfold.specs.control import ControlConfig
 from eightfold.specs.network import UNetConfig
 from weights import draw, list_norms, randomise
@@ -131,7 +132,7 @@ def test_the_public_ones(family) -> None:
 
 
 def to_public(config: ControlConfig) -> dict[str, object]:
-    """The config.json of lllyasviel/control_v11p_sd15_canny, and with a vector of diffusers/controlnet-canny-sdxl-1.0, where they matter."""
+    """What matters in the config.json of lllyasviel/control_v11p_sd15_canny, or of diffusers/controlnet-canny-sdxl-1.0."""
     if config.unet.vector is None:
         return {"cross_attention_dim": 768, "attention_head_dim": 8}
     return {
@@ -155,3 +156,24 @@ def test_one_that_was_not_trained_adds_nothing() -> None:
         draw(1, 4, 8, 8), torch.tensor(TIMES[:1]), control.show(draw(1, 3, 64, 64)), draw(1, 5, config.unet.context, seed=3)
     )
     assert all(not one.any() for one in (*residuals.skips, residuals.middle))
+
+
+@torch.no_grad()
+def test_several_by_weight() -> None:
+    """MultiControlNetModel, each with its own picture and scale."""
+    config = CONTROLS["two"]
+    nets = [randomise(ControlNet(config), seed=seed) for seed in (2, 3)]
+    theirs = []
+    for net in nets:
+        with torch.device("meta"):
+            theirs.append(build_their_control(config))
+        theirs[-1].load_state_dict(net.state_dict(), strict=True, assign=True)
+    hints = [draw(1, 3, 64, 64, seed=seed).sigmoid() for seed in (5, 6)]
+    noisy, time, tokens = draw(2, 4, 8, 8), torch.tensor(TIMES), draw(2, 5, config.unet.context, seed=3)
+    both = [hint.expand(2, -1, -1, -1) for hint in hints]
+    skips, middle = MultiControlNetModel(theirs).eval()(noisy, time, tokens, both, [0.7, 1.3], return_dict=False)
+    controls = [Control(net=net, hint=hint, weight=weight) for net, hint, weight in zip(nets, hints, (0.7, 1.3), strict=True)]
+    got = sum_controls(controls, noisy, time, tokens, step=0, steps=1)
+    assert got is not None
+    for one, expected in zip((*got.skips, got.middle), (*skips, middle), strict=True):
+        assert (one - expected).abs().max() < TOLERANCE
