@@ -170,6 +170,7 @@ def test_another_family_or_width_is_refused_with_both(tmp_path: Path) -> None:
         f"{own}, and the model is sd1 (320 channels, text of 768 numbers a token)": SD1,
         f"{own}, and the model is sd2 (32 channels, text of 1024 numbers a token)": to_toy_family(SD2),
         "and the model is sdxl (32 channels, text of 2048 numbers a token, a vector of 2816)": to_toy_family(SDXL_FAMILY),
+        f"{own}, and the model is lantern (32 channels, text of 768 numbers a token)": replace(to_toy_family(SD1), name="lantern"),
         "and the model is pocket": POCKET_FAMILY,
     }
     for message, family in refused.items():

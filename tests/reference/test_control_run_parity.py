@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline
+from test_control_parity import CONTROLS, build_their_control
+from test_unet_parity import build_theirs
 from torch import Tensor
 
 from eightfold.denoisers.control import ControlNet
@@ -16,8 +18,6 @@ from eightfold.diffusion.samplers import Moment, build_sampler
 from eightfold.pipelines.control import Control, sum_controls
 from eightfold.specs.family import Prediction
 from eightfold.specs.process import ScaledLinear
-from test_control_parity import CONTROLS, build_their_control
-from test_unet_parity import build_theirs
 from weights import draw, randomise
 
 CONFIG = CONTROLS["two"]
