@@ -36,6 +36,7 @@ PREFIXES = {
     "vae.": "autoencoder",
     "model.diffusion_model.": "denoiser",
     "diffusion_model.": "denoiser",
+    "control_model.": "control",
     "cond_stage_model.": "text",
     "conditioner.embedders.0.": "text.0",
     "text_encoders.clip_l.": "text.clip_l",

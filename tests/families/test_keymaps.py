@@ -17,7 +17,7 @@ from eightfold.checkpoints.rename import Material, rename, rename_back, to_names
 from eightfold.checkpoints.rules import compile_rules, flatten
 from eightfold.core.errors import WeightMismatch
 from eightfold.families.keymaps import catalog
-from eightfold.families.keymaps.catalog import AUTOENCODER_KEYMAPS, DENOISER_KEYMAPS
+from eightfold.families.keymaps.catalog import AUTOENCODER_KEYMAPS, CONTROL_KEYMAPS, DENOISER_KEYMAPS
 from eightfold.families.keymaps.flux1 import CHROMA, FLUX1, RADIANCE
 from eightfold.families.keymaps.flux2 import FLUX2
 from eightfold.families.keymaps.hunyuan import HUNYUAN, HUNYUAN_FUSED, HUNYUAN_REFINER
@@ -63,7 +63,7 @@ ALL = {
 }
 # What the way back cannot know
 UNKNOWN = {PIXART: ("pos_embed", "y_embedder.y_embedding"), HUNYUAN_REFINER: ("time_r_in.",)}
-KEYMAPS = [*AUTOENCODER_KEYMAPS, *DENOISER_KEYMAPS]
+KEYMAPS = [*AUTOENCODER_KEYMAPS, *DENOISER_KEYMAPS, *CONTROL_KEYMAPS]
 SPELLINGS = [spelling for keymap in KEYMAPS for spelling in keymap.spellings]
 DATA_FILES = [path for path in Path(catalog.__file__).parent.glob("*.py") if path.stem != "__init__"]
 BEHAVIOUR = (ast.Lambda, ast.IfExp, ast.comprehension, ast.NamedExpr, ast.BoolOp, ast.Compare, ast.JoinedStr)
@@ -142,7 +142,7 @@ def count_claims(name, patterns):
 
 def test_every_published_key_map_is_covered():
     assert {*read_pack()["keymaps"]} <= {*ALL}
-    assert {*ALL.values()} | {TINY, RADIANCE} == {*KEYMAPS}
+    assert {*ALL.values()} | {TINY, RADIANCE, *CONTROL_KEYMAPS} == {*KEYMAPS}
     names = [keymap.name for keymap in KEYMAPS]
     assert len({*names}) == len(names)
 

@@ -29,6 +29,7 @@ ROWS = (
     # folders of diffusers
     Row(r"vae/", "autoencoder"),
     Row(r"(?:unet|transformer)/", "denoiser"),
+    Row(r"controlnet/", "control"),
     Row(r"text_encoder/", "text"),
     Row(r"text_encoder_(\d+)/", "text.{}"),
     # single files of the original trainers and of ComfyUI
@@ -37,6 +38,7 @@ ROWS = (
     Row(r"first_stage_model\.", "autoencoder"),
     Row(r"vae\.", "autoencoder"),
     Row(r"(?:model\.)?diffusion_model\.", "denoiser"),
+    Row(r"control_model\.", "control"),
     Row(r"cond_stage_model\.", "text"),
     Row(r"conditioner\.embedders\.(\d+)\.", "text.{}"),
     Row(r"text_encoders\.([^.]+)\.", "text.{}"),
@@ -55,7 +57,7 @@ ADAPTER = re.compile("|".join(f"(?P<kind{number}>{pattern})" for number, (patter
 
 
 def split_components(inventory: Inventory) -> dict[str, Inventory]:
-    """Component -> its part, by the names inside it: "autoencoder", "denoiser", "text", "text.NAME" where there are several.
+    """Component -> its part, by the names inside it: "autoencoder", "denoiser", "control", "text", "text.NAME" where there are several.
 
     Also "average" and "training" for what only a trainer needs, "other.FOLDER", and "" for tensors without a known prefix.
     Raises CheckpointError for an adapter, which is no model.

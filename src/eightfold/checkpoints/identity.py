@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from ..families.spaces import SPACES
 from ..specs.mark import Mark
@@ -22,13 +22,14 @@ from .entries import Inventory
 from .folder import CONFIG
 from .identify import fits_shape
 from .inventory import read_inventory
-from .kinds import KINDS, Kind
+from .kinds import KINDS, Component, Kind
 from .lookup import Found, find_marks, find_tensor
 from .rename import Shape
 
 DECLARED = {"autoencoder": "eightfold.space", "denoiser": "eightfold.family"}
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2"}
 LATENT = "eightfold.latent"
+KNOWN: tuple[Component, ...] = get_args(Component)
 MOST_REASONS = 3
 
 
@@ -36,9 +37,9 @@ MOST_REASONS = 3
 class Identity:
     """What one component is. None or empty: not known, or not one thing.
 
-    `ties` are the families (of a denoiser) or spaces (of an autoencoder) that it may be, where several are left. `layout` is "diffusers",
-    "original", or "only" where there is just one. `evidence` tells what was seen; of something unknown, `nearest` tells what came closest
-    and `why_not` what it lacks. `latent_channels` and `downscale` are those of the space's raw latent.
+    `ties` are the spaces (of an autoencoder) or families (of anything else) that it may be, where several are left. `layout` is
+    "diffusers", "original", or "only" where there is just one. `evidence` tells what was seen; of something unknown, `nearest` tells what
+    came closest and `why_not` what it lacks. `latent_channels` and `downscale` are those of the space's raw latent.
     """
 
     component: str
@@ -111,7 +112,7 @@ def to_latent_identity(inventory: Inventory) -> Identity:
 
 
 def claim_all(shapes: Mapping[str, Shape], component: str) -> list[Claim]:
-    """Every kind that the tensors of a component may be; where the component has no name, of either sort."""
+    """Every kind that the tensors of a component may be; where the component has no name, of any sort."""
     tried = [kind for kind in KINDS if component in (kind.component, WHOLE)]
     return [Claim(kind, found) for kind in tried if (found := find_marks(shapes, kind)) is not None]
 
@@ -159,7 +160,7 @@ def settle(claims: list[Claim], space: str) -> list[Claim]:
 def to_identity(name: str, part: Inventory, claims: Sequence[Claim]) -> Identity:
     identity = Identity(component=name or "unknown", dtype=name_dtypes(part), parameters=part.parameters)
     if not claims:
-        nearest, why_not = find_nearest(part.shapes, name) if name in (WHOLE, *DECLARED, "average") else (None, ())
+        nearest, why_not = find_nearest(part.shapes, name) if name in (WHOLE, *KNOWN, "average") else (None, ())
         return replace(identity, nearest=nearest, why_not=why_not)
     first = claims[0]
     kinds = [claim.kind for claim in claims]
@@ -201,7 +202,7 @@ def find_nearest(shapes: Mapping[str, Shape], component: str) -> tuple[str | Non
     """The kind of which the most marks are there, and what the others look like; nothing where none has any."""
     best, share, failing = None, 0.0, ()
     for kind in KINDS:
-        if component in DECLARED and kind.component != component:
+        if component in KNOWN and kind.component != component:
             continue
         found = {mark: find_tensor(shapes, mark.key, kind.keymap) for mark in kind.marks}
         wanted = [mark for mark in kind.marks if not mark.absent]

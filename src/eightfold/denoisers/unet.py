@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -36,13 +37,13 @@ def to_vector(config: VectorConfig, pooled: Float[Tensor, "b p"], numbers: Mappi
     return torch.cat([pooled, sinusoids.expand(len(pooled), -1)], dim=1)
 
 
-class UNet(nn.Module):
-    """Noisy latent, timestep and text tokens to the prediction (noise, velocity or clean latent: the family says which)."""
+class HalfUNet(nn.Module):
+    """The way down of a U-Net and its middle: what it has in common with a ControlNet."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [config.width * multiplier for multiplier in config.multipliers]
+        widths = list_widths(config)
         self.conv_in = Convolution(config.channels, widths[0])
         self.time_embedding = TimeEmbedding(config.width, 4 * config.width)
         self.add_embedding = None if config.vector is None else TimeEmbedding(config.vector.width, 4 * config.width)
@@ -50,19 +51,54 @@ class UNet(nn.Module):
         first, second = (build_block(config, widths[-1], widths[-1]) for _ in range(2))
         middle = build_transformer(config, widths[-1], config.middle) if config.middle else None
         self.mid_block = Middle(first, middle, second)
-        self.up_blocks = nn.ModuleList(build_up(config, widths))
-        self.conv_norm_out = NormSiLU(config.groups, widths[0], EPS)
-        self.conv_out = Convolution(widths[0], config.out_channels)
 
-    def stages(self) -> list[Stage]:
-        stages: list[Stage] = [self.conv_in, save_skip]
+    def stages_down(self) -> list[Stage]:
+        """All behind `conv_in`, up to the middle's last; every feature map that the way up takes is kept."""
+        stages: list[Stage] = [save_skip]
         for level in self.down_blocks:
             assert isinstance(level, Level)
             for block in level.blocks():
                 stages += [*block, save_skip]
             for resizer in level.resizers():
                 stages += [resizer, save_skip]
-        stages += self.mid_block.stages()
+        return stages + self.mid_block.stages()
+
+    def embed(self, timestep: Float[Tensor, " b"], vector: Float[Tensor, "b v"] | None, dtype: torch.dtype) -> Float[Tensor, "b e"]:
+        """What residual blocks are told of the time, and of the vector."""
+        time = self.time_embedding(to_sinusoid(timestep, self.config.width).to(dtype))
+        if self.add_embedding is None:
+            return time
+        if vector is None:
+            raise ValueError("this network is told a vector beside the tokens: see `to_vector`")
+        return time + self.add_embedding(vector)
+
+
+@dataclass(frozen=True, eq=False)
+class ControlResiduals:
+    """What is added behind the middle of a U-Net: to every skip, in the order that they were kept in, and to the middle."""
+
+    skips: tuple[Float[Tensor, "_ _ _ _"], ...]
+    middle: Float[Tensor, "_ _ _ _"]
+
+    def add_to(self, x: Tensor, state: State) -> Tensor:
+        """The middle with its own; the skips of `state` are replaced."""
+        state.skips = [skip + more for skip, more in zip(state.skips, self.skips, strict=True)]
+        return x + self.middle
+
+
+class UNet(HalfUNet):
+    """Noisy latent, timestep and text tokens to the prediction (noise, velocity or clean latent: the family says which)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        widths = list_widths(config)
+        self.up_blocks = nn.ModuleList(build_up(config, widths))
+        self.conv_norm_out = NormSiLU(config.groups, widths[0], EPS)
+        self.conv_out = Convolution(widths[0], config.out_channels)
+
+    def stages_up(self) -> list[Stage]:
+        """All behind the middle."""
+        stages: list[Stage] = []
         for level in self.up_blocks:
             assert isinstance(level, Level)
             for block in level.blocks():
@@ -70,20 +106,40 @@ class UNet(nn.Module):
             stages += level.resizers()
         return [*stages, self.conv_norm_out, self.conv_out]
 
+    def stages(self) -> list[Stage]:
+        return [self.conv_in, *self.stages_down(), *self.stages_up()]
+
     def forward(
         self,
         noisy: Float[Tensor, "b c h w"],
         timestep: Float[Tensor, " b"],
         tokens: Float[Tensor, "b n d"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
+        added: ControlResiduals | None = None,
     ) -> Float[Tensor, "b c2 h w"]:
-        """`timestep` counts the process's table entries from 0, fractions allowed. `vector`: see `to_vector`."""
-        time = self.time_embedding(to_sinusoid(timestep, self.config.width).to(noisy.dtype))
-        if self.add_embedding is not None:
-            if vector is None:
-                raise ValueError("this network is told a vector beside the tokens: see `to_vector`")
-            time = time + self.add_embedding(vector)
-        return run_stages(self.stages(), noisy, State(time=time, tokens=tokens))
+        """`timestep` counts the process's table entries from 0, fractions allowed. `vector`: see `to_vector`. `added` comes of ControlNets.
+
+        Raises ValueError where one of what the network is told is missing.
+        """
+        state = State(time=self.embed(timestep, vector, noisy.dtype), tokens=tokens)
+        x = run_stages([self.conv_in, *self.stages_down()], noisy, state)
+        if added is not None:
+            x = added.add_to(x, state)
+        return run_stages(self.stages_up(), x, state)
+
+
+def list_widths(config: UNetConfig) -> list[int]:
+    """The channels of every level."""
+    return [config.width * multiplier for multiplier in config.multipliers]
+
+
+def list_skips(config: UNetConfig) -> list[int]:
+    """The channels of every feature map that is kept for the way up, in that order."""
+    widths = list_widths(config)
+    skips = [widths[0]]
+    for index, width in enumerate(widths):
+        skips += [width] * (config.blocks + (index < len(widths) - 1))
+    return skips
 
 
 def build_block(config: UNetConfig, channels: int, out_channels: int) -> ResidualBlock:
@@ -108,9 +164,7 @@ def build_down(config: UNetConfig, widths: list[int]) -> list[Level]:
 
 def build_up(config: UNetConfig, widths: list[int]) -> list[Level]:
     """From the lowest resolution up; every residual block also takes the channels of one skip."""
-    skips = [widths[0]]
-    for index, width in enumerate(widths):
-        skips += [width] * (config.blocks + (index < len(widths) - 1))
+    skips = list_skips(config)
     levels: list[Level] = []
     channels = widths[-1]
     for index in reversed(range(len(widths))):

@@ -1,7 +1,9 @@
-"""The lists of families: those whose files are known, and of these the ones that can draw here."""
+"""The lists of families: those whose files are known, of these the ones that can draw here, and the ControlNets that are made for them."""
 
+from ..specs.control import KnownControl
 from ..specs.family import Family, KnownFamily
 from .chroma import CHROMA, RADIANCE
+from .controls import SD1_CONTROL, SD2_CONTROL, SDXL_CONTROL
 from .flux1 import FLUX1_FAMILY
 from .flux2 import FLUX2_FAMILY
 from .hunyuan_image import HUNYUAN_IMAGE
@@ -33,3 +35,4 @@ KNOWN_FAMILIES: tuple[KnownFamily, ...] = (
     RADIANCE,
 )
 FAMILIES: tuple[Family, ...] = (POCKET_FAMILY, SD1, SD2, SDXL_FAMILY)
+KNOWN_CONTROLS: tuple[KnownControl, ...] = (SD1_CONTROL, SD2_CONTROL, SDXL_CONTROL)

@@ -1,6 +1,7 @@
 """The one list of keymaps: other layout to ours. PixelFlow and Qwen-Image's transformer have one layout."""
 
 from .clip import CLIP, OPENCLIP
+from .control import SD_CONTROL
 from .flux1 import CHROMA, FLUX1, RADIANCE
 from .flux2 import FLUX2
 from .hunyuan import HUNYUAN, HUNYUAN_REFINER
@@ -16,6 +17,7 @@ from .unet import SD_UNET, SDXL_UNET
 AUTOENCODER_KEYMAPS = (KL, FLUX2_KL, QWEN_VAE, HUNYUAN_VAE, HUNYUAN_REFINER_VAE, TINY)
 
 TEXT_KEYMAPS = (CLIP, OPENCLIP)
+CONTROL_KEYMAPS = (SD_CONTROL,)
 
 DENOISER_KEYMAPS = (
     SD_UNET,

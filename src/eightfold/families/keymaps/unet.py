@@ -22,7 +22,7 @@ ATTENTION = (
     Row("proj_out.", "proj_out."),
 )
 
-UNET = (
+WAY_DOWN = (
     Row("time_embed.{2n}.", "time_embedding.linear_{n+1}."),
     Row("label_emb.0.{2n}.", "add_embedding.linear_{n+1}."),
     Row("input_blocks.0.0.", "conv_in."),
@@ -31,6 +31,10 @@ UNET = (
     Row("input_blocks.{3l+3}.0.op.", "down_blocks.{l}.downsamplers.0.conv."),
     Row("middle_block.{2r}.", "mid_block.resnets.{r}.", RESIDUAL),
     Row("middle_block.1.", "mid_block.attentions.0.", ATTENTION),
+)
+
+UNET = (
+    *WAY_DOWN,
     Row("output_blocks.{3l+r}.0.", "up_blocks.{l}.resnets.{r<3}.", RESIDUAL),
     Row("output_blocks.{3l+r}.1.", "up_blocks.{l}.attentions.{r<3}.", ATTENTION),
     Row("out.0.", "conv_norm_out."),
