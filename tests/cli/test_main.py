@@ -56,6 +56,8 @@ SAMPLING = (
     "--sampler",
     "--grid",
     "--guidance",
+    "--rescale",
+    "--interval",
     "--eta",
     "--seed",
     "--noise-source",
@@ -63,9 +65,10 @@ SAMPLING = (
     "--variation",
 )
 BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--enlarge")
+BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction")
 OPTIONS = {
-    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
-    "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, "--across", "--down"),
+    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
+    "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--across", "--down"),
     "encode": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed"),
     "decode": (*WEIGHTS, *RESULT, "--force"),
     "roundtrip": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed", "--cycles", "--report", "--space"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -19,6 +19,7 @@ from .options import (
     Choice,
     Flag,
     Output,
+    Whole,
     WholeOrNone,
     is_folder,
     refuse_folder,
@@ -30,8 +31,12 @@ from .options import (
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
     from ..pipelines.bundle import Model
+    from ..pipelines.extras import Extras
     from ..pipelines.like import Likeness
     from ..pipelines.request import Request
+
+
+Files = Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)]
 
 
 @Parameter(name="*")
@@ -88,6 +93,38 @@ class Beginning:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Files that a model is given beside its own; each of them may be given more than once.
+
+    Parameters
+    ----------
+    text
+        A file or folder with a text encoder that the model's file has not.
+    embedding
+        A textual inversion; prompts use it by the file's name.
+    lora
+        FILE or FILE:WEIGHT, a LoRA, LoHa or LoKr.
+    clip_skip
+        Read the text so many layers earlier.
+    prediction
+        What the model predicts, noise or velocity, where its file's own marks are not to decide.
+    """
+
+    text: Files = ()
+    embedding: Files = ()
+    lora: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    clip_skip: Whole = 0
+    prediction: str | None = None
+
+    def to_extras(self) -> Extras:
+        from ..pipelines.extras import Extras, to_weighed
+
+        adapters = tuple(to_weighed(one) for one in self.lora)
+        return Extras(text=self.text, embeddings=self.embedding, adapters=adapters, skip=self.clip_skip, prediction=self.prediction)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How pictures are made; what is left out is chosen by the model.
 
@@ -106,6 +143,10 @@ class Sampling:
         The times of the steps: uniform, leading, trailing, karras, exponential, beta or ays.
     guidance
         How closely to follow the prompt; 1 is none.
+    rescale
+        How far to take guidance's contrast back, 0 to 1; 0.7 suits models that predict velocity.
+    interval
+        LOW,HIGH: guidance acts between these times only; 1 is noise, 0 the picture.
     eta
         DDIM's share of fresh noise, 0 to 1; by default 0.
     seed
@@ -129,6 +170,8 @@ class Sampling:
     sampler: str | None = None
     grid: str | None = None
     guidance: float | None = None
+    rescale: float | None = None
+    interval: str | None = None
     eta: float | None = None
     seed: WholeOrNone = None
     count: WholeOrNone = None
@@ -139,9 +182,10 @@ class Sampling:
 
     def to_fields(self) -> dict[str, Any]:
         """Of a Request: those that were given."""
-        from ..pipelines.request import to_size
+        from ..pipelines.request import to_interval, to_size
 
-        return select({**vars(self), "size": None if self.size is None else to_size(self.size)})
+        size = None if self.size is None else to_size(self.size)
+        return select({**vars(self), "size": size, "interval": None if self.interval is None else to_interval(self.interval)})
 
     def to_request(self, prompt: str | None, beginning: Beginning | None = None, like: Request | None = None) -> Request:
         """What is asked for; the rest is as in `like`, or left to the model."""
@@ -165,6 +209,7 @@ def generate(
     film: Path | None = None,
     sampling: Sampling = Sampling(),
     beginning: Beginning = Beginning(),
+    beside: Beside = Beside(),
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:
@@ -194,7 +239,7 @@ def generate(
     if preview is not None:
         check_preview(preview, [*paths, *([film] if film else [])], overwrite=output.overwrite)
     with show_loading(choice.model):
-        model = load_model(choice, likeness)
+        model = load_model(choice, beside, likeness)
         show_warnings(model.warnings)
         if explain:
             return show_plans(model, requests, as_json=output.json)
@@ -285,14 +330,14 @@ def to_names(requests: list[Request]) -> list[str]:
     return [f"{slug}-{request.seed + index}.png" for slug, request in zip(slugs, requests, strict=True) for index in range(request.count)]
 
 
-def load_model(choice: Choice, likeness: Likeness | None) -> Model:
+def load_model(choice: Choice, beside: Beside, likeness: Likeness | None) -> Model:
     """The model, in the numbers of the picture to make again unless others are asked for."""
     from ..core.device import name_dtype
     from ..pipelines.like import find_dtype
 
-    model, dtype = choice.load(), likeness and find_dtype(likeness.provenance)
+    model, dtype = choice.load(beside.to_extras()), likeness and find_dtype(likeness.provenance)
     again = dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype)
-    return replace(choice, dtype=dtype).load() if again and dtype else model
+    return replace(choice, dtype=dtype).load(beside.to_extras()) if again and dtype else model
 
 
 def to_origin(likeness: Likeness, like: Path | None, model: Model, given: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..codec.codec import Codec
     from ..core.device import Placement
     from ..pipelines.bundle import Model
+    from ..pipelines.extras import Extras
 
 
 def to_whole(_: object, tokens: Sequence[Token]) -> int:
@@ -68,11 +69,11 @@ class Choice:
     memory: str | None = None
     offline: Flag = False
 
-    def load(self) -> Model:
-        """The whole model."""
-        from ..pipelines.bundle import load
+    def load(self, extras: Extras | None = None) -> Model:
+        """The whole model, with what it is given beside its own file."""
+        from ..pipelines.bundle import NOTHING, load
 
-        return load(self.model, vae=self.vae, **self.to_where())
+        return load(self.model, vae=self.vae, extras=extras or NOTHING, **self.to_where())
 
     def load_autoencoder(self, space: str | None) -> Codec:
         """The other autoencoder, or the model's own."""

@@ -9,7 +9,7 @@ from ..core.errors import RequestError
 from ..core.progress import Progress
 from ..core.versions import read_versions
 from .console import Outcome, show_loading, show_progress, show_warnings
-from .generate import Beginning, Sampling
+from .generate import Beginning, Beside, Sampling
 from .options import Choice, Output, to_placement, to_slug
 
 
@@ -21,6 +21,7 @@ def sheet(
     down: str | None = None,
     sampling: Sampling = Sampling(),
     beginning: Beginning = Beginning(),
+    beside: Beside = Beside(),
     choice: Choice = Choice(),
     output: Output = Output(),
 ) -> int:
@@ -45,7 +46,7 @@ def sheet(
 
         columns, rows = to_axis(across), None if down is None else to_axis(down)
         cells = list_requests(base, columns, rows)
-        model = choice.load()
+        model = choice.load(beside.to_extras())
         show_warnings(model.warnings)
     outcome = Outcome()
     with show_progress() as update, outcome.attempt("sheet"):

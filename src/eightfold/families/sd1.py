@@ -6,6 +6,7 @@ from ..specs.family import Defaults, Edition, Family
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
 from ..specs.process import ScaledLinear
+from .clip import SD1_TEXT
 from .keymaps.unet import SD_UNET
 from .spaces import SD
 
@@ -15,7 +16,7 @@ SD1 = Family(
     name="sd1",
     space=SD,
     denoiser=UNET,
-    text=None,
+    text=SD1_TEXT,
     process=ScaledLinear(),
     prediction="noise",
     defaults=Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5),

@@ -6,6 +6,7 @@ from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
 from ..specs.process import ScaledLinear
+from .clip import SD2_TEXT
 from .keymaps.unet import SD_UNET
 from .spaces import SD
 
@@ -15,7 +16,7 @@ SD2 = Family(
     name="sd2",
     space=SD,
     denoiser=UNET,
-    text=None,
+    text=SD2_TEXT,
     process=ScaledLinear(),
     prediction="noise",
     # the mark that ComfyUI goes by (comfy/supported_models.py)

@@ -6,6 +6,7 @@ from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig, VectorConfig
 from ..specs.process import ScaledLinear
+from .clip import SDXL_REFINER_TEXT, SDXL_TEXT
 from .keymaps.unet import SD_UNET, SDXL_UNET
 from .spaces import SDXL
 
@@ -41,7 +42,7 @@ SDXL_FAMILY = Family(
     name="sdxl",
     space=SDXL,
     denoiser=UNET,
-    text=None,
+    text=SDXL_TEXT,
     process=ScaledLinear(),
     prediction="noise",
     readings=(Reading(key="v_pred", prediction="velocity"),),
@@ -71,6 +72,7 @@ SDXL_FAMILY = Family(
             ),
             keymap=SD_UNET,
             denoiser=REFINER,
+            text=SDXL_REFINER_TEXT,
         ),
     ),
     keymap=SDXL_UNET,

@@ -15,29 +15,36 @@ from ..checkpoints.components import WHOLE
 from ..checkpoints.convert import to_diffusers
 from ..checkpoints.entries import Inventory
 from ..checkpoints.fingerprint import fingerprint
+from ..checkpoints.formats import TEXT
 from ..checkpoints.identity import Claimed, claim_components
 from ..checkpoints.inventory import read_inventory
+from ..checkpoints.inversions import read_inversion
 from ..checkpoints.kinds import Kind
 from ..checkpoints.load import load_module, read_tensors
 from ..checkpoints.readings import find_reading
+from ..checkpoints.texttowers import read_towers
 from ..codec.codec import Codec
 from ..codec.engine import Engine
 from ..codec.load import load_codec
 from ..core.device import Placement, choose_placement
-from ..core.errors import AmbiguousCheckpoint, CheckpointError, UnknownCheckpoint, UnknownName
+from ..core.errors import AmbiguousCheckpoint, CheckpointError, RequestError, UnknownCheckpoint, UnknownName
 from ..core.memory import read_amount
 from ..denoisers.unet import UNet
 from ..families.catalog import FAMILIES
 from ..specs.family import Family
+from ..specs.text import ClipText
+from ..text.clipcondition import ClipConditioner
 from ..text.condition import Conditioner
 from ..text.words import WordsConditioner, WordsEncoder
 from .belonging import check_vae, is_tied
+from .extras import Extras, attach_adapters
 from .hub import find_model, is_hub_name
 from .request import Request
 
 if TYPE_CHECKING:
     from .generate import GenerationStep
 
+NOTHING = Extras()
 EMBEDDED = {"pocket": "pocket.safetensors"}  # name -> file in the package's `pocket` folder
 
 
@@ -56,6 +63,7 @@ class Model:
     text: Conditioner
     placement: Placement
     source: str
+    extras: Extras = NOTHING
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -87,7 +95,7 @@ def load(
     name: str | Path = "pocket",
     *,
     vae: str | Path | None = None,
-    prediction: str | None = None,
+    extras: Extras = NOTHING,
     device: str = "auto",
     dtype: str = "auto",
     memory: str | None = None,
@@ -97,8 +105,8 @@ def load(
 
     `vae` replaces its autoencoder by another file of the same latent space.
 
-    `prediction` is what its output means ("noise", "velocity" or "clean"), where the file's own marks are not to decide; `memory`: see
-    `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another space, SpaceMismatch.
+    `extras` are files beside it; `memory`: see `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another
+    space, SpaceMismatch.
     """
     path, placement, engine = to_path(name, offline=offline), choose_placement(device, dtype), build_engine(memory)
     inventory = read_inventory(path)
@@ -108,17 +116,20 @@ def load(
     tensors = read_tensors(part)
     if kind.keymap is not None:
         tensors = to_diffusers(tensors, kind.keymap)
-    family, reading = find_reading(family, tensors, inventory.tensors, prediction)
-    text = load_text(family, parts, path, placement)
+    family, reading = find_reading(family, tensors, inventory.tensors, extras.prediction)
+    text = load_text(family, inventory, extras, placement)
     codec, warnings = load_vae(family, parts, path, vae, placement)
+    denoiser = load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
+    warnings += attach_adapters(extras.adapters, family, denoiser, text.towers if isinstance(text, ClipConditioner) else ())
     return Model(
         family=family,
         edition=kind.variant,
         codec=replace(codec, engine=engine),
-        denoiser=load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype),
+        denoiser=denoiser,
         text=text,
         placement=placement,
         source=str(path),
+        extras=extras,
         notes=(reading,) if reading else (),
         warnings=warnings,
     )
@@ -161,12 +172,21 @@ def load_vae(
     return codec, check_vae(load_codec(path, placement=placement, space=family.space.name), codec)
 
 
-def load_text(family: Family, parts: Mapping[str, Claimed], path: Path, placement: Placement) -> Conditioner:
-    config = family.text
-    if config is None or "text" not in parts:
-        refuse_incomplete(family, path, "text encoder", "the embedded model is complete: --model pocket")
-    tensors = read_tensors(parts["text"].part)
-    encoder = load_module(lambda: WordsEncoder(config), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
+def load_text(family: Family, inventory: Inventory, extras: Extras, placement: Placement) -> Conditioner:
+    """The text encoder in the model's file, or those in the files that were given. Raises CheckpointError."""
+    config, device, dtype = family.text, placement.device, placement.dtype
+    if isinstance(config, ClipText):
+        towers = read_towers([*map(read_inventory, extras.text), inventory], config, device=device, dtype=dtype)
+        inversions = tuple(read_inversion(path) for path in extras.embeddings)
+        return ClipConditioner(text=config, towers=towers, inversions=inversions, skip=extras.skip)
+    if extras != replace(NOTHING, prediction=extras.prediction, adapters=extras.adapters):
+        raise RequestError(
+            f"{family.name} reads words of its own list: it takes no text towers, inversions or skips", hint="leave them out"
+        )
+    tensors = read_tensors(inventory, TEXT)
+    if not tensors:
+        refuse_incomplete(family, Path(inventory.source), "text encoder", "the embedded model is complete: --model pocket")
+    encoder = load_module(lambda: WordsEncoder(config), tensors, source=inventory.source, device=device, dtype=dtype)
     return WordsConditioner(config, encoder)
 
 

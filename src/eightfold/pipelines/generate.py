@@ -110,7 +110,7 @@ def resolve(model: Model, request: Request) -> Outline:
     for prompt in (request.prompt, request.negative):
         model.text.check(prompt, ignore_unknown=request.ignore_unknown)
     build_sampler(plan.sampler, eta=plan.eta)
-    ClassifierFree(plan.guidance)
+    build_guidance(plan)
     return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height))
 
 
@@ -133,11 +133,14 @@ def list_legs(model: Model, plan: Plan) -> tuple[Leg, ...]:
 
 def encode_prompts(model: Model, plan: Plan) -> Tokens:
     """The prompt's tokens, and where guidance asks for them the negative prompt's."""
-    if not ClassifierFree(plan.guidance).needs_negative:
+    if not build_guidance(plan).needs_negative:
         return Tokens(model.text.encode([plan.prompt]), None)
-    both = model.text.encode([plan.prompt, plan.negative])
-    halves = [Condition(both.tokens[i : i + 1], None if both.pooled is None else both.pooled[i : i + 1]) for i in range(2)]
-    return Tokens(halves[0], halves[1])
+    positive, negative = model.text.encode_pair(plan.prompt, plan.negative or None)
+    return Tokens(positive, negative)
+
+
+def build_guidance(plan: Plan) -> ClassifierFree:
+    return ClassifierFree(plan.guidance, plan.rescale, plan.interval)
 
 
 class Leg(NamedTuple):
@@ -312,17 +315,19 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
     the noise that it began with, in every sampler, and what a sampler remembers of earlier steps stays true.
     """
     model, tokens = job.model, job.tokens
-    guidance = ClassifierFree(job.plan.guidance)
+    guidance = build_guidance(job.plan)
     process, dtype = model.family.process, model.placement.dtype
     told = [tokens.positive] if tokens.negative is None else [tokens.positive, tokens.negative]
     both = torch.cat([one.tokens for one in told])
     vector, beside = build_vector(job, leg, told), None if canvas is None else canvas.beside
 
     def denoise(noisy: Tensor, moment: Moment) -> Tensor:
-        timestep = torch.full((len(both),), process.timestep(moment.t), device=noisy.device)
+        asked = len(both) if guidance.acts_at(moment.t) else 1
+        timestep = torch.full((asked,), process.timestep(moment.t), device=noisy.device)
         seen = (noisy if beside is None else torch.cat([noisy, beside], dim=1)).to(dtype)
-        output = model.denoiser(seen.expand(len(both), -1, -1, -1), timestep, both, vector).float()
-        if tokens.negative is not None:
+        own = None if vector is None else vector[:asked]
+        output = model.denoiser(seen.expand(asked, -1, -1, -1), timestep, both[:asked], own).float()
+        if asked > 1:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
         if not bool(torch.isfinite(clean).all()):
@@ -359,7 +364,7 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     if start is not None and not plan.raw:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
+    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype, **model.extras.to_record()}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}
     alpha = (

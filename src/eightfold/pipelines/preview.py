@@ -41,7 +41,7 @@ def find_map(codec: Codec) -> Float[Tensor, "c 3"]:
     found = fit_map(codec)
     with suppress(OutputError, CheckpointError):  # a cache that cannot be written only costs time
         if name:
-            write_table(TABLE, {**read_table(TABLE), name: [row.tolist() for row in found]})
+            write_table(TABLE, {**read_table(TABLE), name: found.numpy().tolist()})
     return found
 
 
@@ -55,5 +55,5 @@ def fit_map(codec: Codec) -> Float[Tensor, "c 3"]:
     mean, means = cells.mean(dim=0), colours.mean(dim=0)
     spread = (cells - mean).T @ (cells - mean)
     ridge = RIDGE * spread.diagonal().mean() * torch.eye(len(spread), dtype=torch.float64)
-    weights: Tensor = torch.linalg.solve(spread + ridge, (cells - mean).T @ (colours - means))  # pyright: ignore[reportUnknownMemberType]
+    weights = (spread + ridge).inverse() @ ((cells - mean).T @ (colours - means))
     return torch.cat([(means - mean @ weights)[None], weights]).float()

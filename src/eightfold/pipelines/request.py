@@ -33,6 +33,7 @@ class Request:
     model's own size, and put back. `raw` leaves the picture as it was decoded, without putting back what was to stay.
     `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
     many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
+    `rescale` and `interval`: see `diffusion.guidance`.
     """
 
     prompt: str
@@ -58,6 +59,8 @@ class Request:
     variation: float = 0.0
     enlarge: float = 1.0
     enlarge_strength: float = 0.6
+    rescale: float = 0.0
+    interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST:
@@ -102,6 +105,8 @@ class Plan:
     variation: float = 0.0
     enlarge: float = 1.0
     enlarge_strength: float = 0.6
+    rescale: float = 0.0
+    interval: tuple[float, float] = (0.0, 1.0)
 
 
 def to_plan(request: Request, family: Family, size: tuple[int, int] | None = None) -> Plan:
@@ -138,6 +143,8 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         variation=request.variation,
         enlarge=request.enlarge,
         enlarge_strength=request.enlarge_strength,
+        rescale=request.rescale,
+        interval=request.interval,
     )
 
 
@@ -176,6 +183,15 @@ def to_room(text: str) -> tuple[int, int, int, int]:
         )
     left, top, right, bottom = (int(part) for part in match.groups())
     return left, top, right, bottom
+
+
+def to_interval(text: str) -> tuple[float, float]:
+    """ "0.2,0.8" as (0.2, 0.8)."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(f"interval {text!r} is not LOW,HIGH", hint="--interval 0.2,0.8") from None
+    return low, high
 
 
 def to_text(size: tuple[int, int]) -> str:

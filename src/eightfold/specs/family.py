@@ -10,6 +10,7 @@ from .mark import Mark
 from .network import UNetConfig, WordsConfig
 from .process import ScaledLinear
 from .space import Space
+from .text import ClipText
 
 Prediction = Literal["noise", "velocity", "clean"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
@@ -33,8 +34,8 @@ Extra = Literal["mask", "depth", "picture"]
 class Edition:
     """One published variant of a family's denoiser; `marks` are what it shows beyond those of the family.
 
-    `space`, `keymap` and `denoiser` are the family's own where they are None. `reads` lists what the network is shown beside the noisy
-    latent, in the order of its channels: a mask (1 where it is to draw), a map
+    `space`, `keymap`, `denoiser` and `text` are the family's own where they are None. `reads` lists what the network is shown beside the
+    noisy latent, in the order of its channels: a mask (1 where it is to draw), a map
     of depth, the latent of a picture.
     """
 
@@ -43,6 +44,7 @@ class Edition:
     space: Space | None = None
     keymap: Keymap | None = None
     denoiser: UNetConfig | None = None
+    text: ClipText | None = None
     reads: tuple[Extra, ...] = ()
 
 
@@ -82,7 +84,7 @@ class Family(KnownFamily):
     """
 
     denoiser: UNetConfig
-    text: WordsConfig | None
+    text: WordsConfig | ClipText
     process: ScaledLinear
     prediction: Prediction
     defaults: Defaults
@@ -98,5 +100,6 @@ class Family(KnownFamily):
             space=edition.space or self.space,
             keymap=edition.keymap or self.keymap,
             denoiser=edition.denoiser or self.denoiser,
+            text=edition.text or self.text,
             reads=edition.reads or self.reads,
         )

@@ -26,3 +26,11 @@ class Conditioner(Protocol):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """All of them with the same number of tokens."""
         ...
+
+    def encode_pair(self, prompt: str, negative: str | None = None) -> tuple[Condition, Condition]:
+        """The prompt and what to lead away from, with the same number of tokens; None is whatever stands for nothing in the family."""
+        ...
+
+    def count_tokens(self, prompt: str) -> int:
+        """How many tokens the prompt has, without begin, end and padding."""
+        ...

@@ -111,3 +111,9 @@ class WordsConditioner:
         """Unknown words are left out."""
         device = self.encoder.position.device
         return Condition(torch.cat([self.encoder(self.words.to_numbers([prompt]).to(device)) for prompt in prompts]))
+
+    def encode_pair(self, prompt: str, negative: str | None = None) -> tuple[Condition, Condition]:
+        return self.encode([prompt]), self.encode([negative or ""])
+
+    def count_tokens(self, prompt: str) -> int:
+        return sum(word in self.words.numbers for word in split_words(prompt))

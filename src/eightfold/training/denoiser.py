@@ -27,6 +27,7 @@ from ..diffusion.loss import denoising_loss, draw_times
 from ..diffusion.predict import add_noise, to_target
 from ..families.catalog import FAMILIES
 from ..specs.family import Family
+from ..specs.network import WordsConfig
 from ..text.words import Words, WordsEncoder
 from .config import DenoiserConfig
 from .loop import open_run, run_training, seeded
@@ -40,7 +41,7 @@ class TextToLatent(nn.Module):
 
     def __init__(self, family: Family) -> None:
         super().__init__()
-        assert family.text is not None
+        assert isinstance(family.text, WordsConfig)
         self.text = WordsEncoder(family.text)
         self.denoiser = UNet(family.denoiser)
 
@@ -70,8 +71,8 @@ def train_denoiser(config: DenoiserConfig, folder: Path, *, resume: bool = False
     if config.family not in families:
         raise UnknownName("family", config.family, families)
     family = families[config.family]
-    if family.text is None:
-        trained = ", ".join(one.name for one in FAMILIES if one.text)
+    if not isinstance(family.text, WordsConfig):
+        trained = ", ".join(one.name for one in FAMILIES if isinstance(one.text, WordsConfig))
         raise ConfigError(f"family {family.name} has no text encoder that is trained here", hint=f"families that have: {trained}")
     codec = load_codec(config.autoencoder)
     if codec.space.name != family.space.name:
