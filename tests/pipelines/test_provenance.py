@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from eightfold.pipelines.like import compare, find_dtype, read_likeness
 from eightfold.pipelines.metadata import from_record, from_texts
 from eightfold.pipelines.parameters import to_parameters
 from eightfold.pipelines.provenance import Provenance, to_facts, to_number, to_whole
+from eightfold.pipelines.request import Plan
 from foreigntexts import A1111, CORE, RECORD, build_graph
 
 TEXTS = {
@@ -119,6 +121,28 @@ def test_like_one_of_ours(tmp_path: Path) -> None:
         prompt="a zebra", size=(512, 768), steps=20, sampler="ddim", grid="uniform", guidance=0.0, eta=0.3, seed=42,
         noise_source="comfy:2/4", ignore_unknown=True,
     )  # fmt: skip
+
+
+def test_every_field_of_a_plan_is_repeated(tmp_path: Path) -> None:
+    """One that is added has to be read again as well: then it belongs here."""
+    plan: dict[str, Any] = {"prompt": "x", "negative": "y", "steps": 7, "sampler": "ddim", "grid": "karras", "guidance": 2.5, "eta": 0.3}
+    plan |= {
+        "seed": 9,
+        "noise_source": "comfy:2/4",
+        "strength": 0.5,
+        "feather": 3,
+        "outpaint": (8, 0, 16, 0),
+        "only_masked": True,
+        "raw": True,
+    }
+    plan |= {"variation_seed": 4, "variation": 0.1, "enlarge": 2.0, "enlarge_strength": 0.7}
+    elsewhere = {"width": 64, "height": 32, "count": 1, "start": "a.png", "mask": "b.png"}
+    assert {*plan, *elsewhere} == {field.name for field in fields(Plan)}
+    path = write_texts(tmp_path / "x.png", eightfold=json.dumps({**RECORD, **plan, **elsewhere, "enlarge": 1.0}))
+    found = read_likeness(path, begins=True, masks=True)
+    assert found.request == ef.Request(**{**plan, "enlarge": 1.0}, size=(64, 32), ignore_unknown=True) and not found.missed
+    path = write_texts(tmp_path / "y.png", eightfold=json.dumps({**RECORD, **plan, **elsewhere, "start": None, "mask": None}))
+    assert read_likeness(path).request.enlarge == 2.0
 
 
 def test_like_one_of_a1111(tmp_path: Path) -> None:
