@@ -67,7 +67,7 @@ def test_the_table_is_whole_and_says_nothing_twice(table, ours):
 def test_classes_of_diffusers_exist():
     classes = [name for name in list_names(SAMPLER_ALIASES) if name.endswith("Scheduler")]
     assert len(classes) >= 10
-    assert all(hasattr(diffusers, name) for name in classes)
+    assert {*classes} <= {*dir(diffusers)}  # which imports none of them
 
 
 @pytest.mark.parametrize("name", ["DPM++ 2M SDE Heun", "DPM fast", "Restart", "", "karras"])

@@ -28,8 +28,8 @@ def estimate(x, moment):
 
 
 def error_at(name, steps, power):
-    """Even in log(ratio) from TOP to BOTTOM. Short first moves keep those of lower order there from being all of the error, and so do
-    two moves more at the end.
+    """Even in log(ratio) from TOP to BOTTOM. Short moves at the start keep those of lower order from being all of the error, and so do two
+    moves more at the end.
     """
     width = math.log(TOP / BOTTOM) / steps
     starts = [0.0, width**2, *(index / 8 for index in range(1, 8))]

@@ -33,15 +33,14 @@ def dpm_multistep(
     k-diffusion reads the noise of its SDE variants off a Brownian tree: its pictures differ from these, their distribution does not.
     """
     cleans: list[Tensor] = []
-    widths: list[float] = []  # of the moves, in log(ratio); both latest first
+    widths: list[float] = []  # of the moves, in log(ratio); both latest first. Estimates beyond an infinite one get the weight 0
     for moment in to_moments(times):
         clean = denoise(x, moment)
         cleans, widths = [clean, *cleans][:order], [to_width(process, moment), *widths][:order]
         x = descend(x, extrapolate(cleans, widths, order, eta), process, moment, noise, eta)
         sent = yield Step(moment, x, clean)
-        if sent is not None or isinf(widths[0]):
-            cleans, widths = [], []
-        x = x if sent is None else sent
+        if sent is not None:
+            x, cleans, widths = sent, [], []
 
 
 def extrapolate(cleans: Sequence[Tensor], widths: Sequence[float], order: int, eta: float) -> Tensor:

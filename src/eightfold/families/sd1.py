@@ -5,9 +5,9 @@ from dataclasses import replace
 from ..specs.family import Defaults, Edition, Family
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
-from ..specs.process import ScaledLinear
 from .clip import SD1_TEXT
 from .keymaps.unet import SD_UNET
+from .processes import SD_PROCESS
 from .spaces import SD
 
 UNET = UNetConfig(channels=4, out_channels=4, context=768, heads=8)
@@ -17,7 +17,7 @@ SD1 = Family(
     space=SD,
     denoiser=UNET,
     text=SD1_TEXT,
-    process=ScaledLinear(),
+    process=SD_PROCESS,
     prediction="noise",
     defaults=Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5),
     marks=(

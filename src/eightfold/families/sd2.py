@@ -5,9 +5,9 @@ from dataclasses import replace
 from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
-from ..specs.process import ScaledLinear
 from .clip import SD2_TEXT
 from .keymaps.unet import SD_UNET
+from .processes import SD_PROCESS
 from .spaces import SD
 
 UNET = UNetConfig(channels=4, out_channels=4, context=1024, head_width=64, linear_projection=True)
@@ -17,7 +17,7 @@ SD2 = Family(
     space=SD,
     denoiser=UNET,
     text=SD2_TEXT,
-    process=ScaledLinear(),
+    process=SD_PROCESS,
     prediction="noise",
     # the mark that ComfyUI goes by (comfy/supported_models.py)
     readings=(

@@ -5,9 +5,9 @@ from dataclasses import replace
 from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig, VectorConfig
-from ..specs.process import ScaledLinear
 from .clip import SDXL_REFINER_TEXT, SDXL_TEXT
 from .keymaps.unet import SD_UNET, SDXL_UNET
+from .processes import SDXL_PROCESS, SDXL_ZERO_TERMINAL
 from .spaces import SDXL
 
 BASE = (
@@ -43,9 +43,12 @@ SDXL_FAMILY = Family(
     space=SDXL,
     denoiser=UNET,
     text=SDXL_TEXT,
-    process=ScaledLinear(),
+    process=SDXL_PROCESS,
     prediction="noise",
-    readings=(Reading(key="v_pred", prediction="velocity"),),
+    readings=(
+        Reading(key="ztsnr", prediction="velocity", process=SDXL_ZERO_TERMINAL),
+        Reading(key="v_pred", prediction="velocity"),
+    ),
     defaults=Defaults(size=(1024, 1024), steps=30, sampler="dpm++2m", grid="karras", guidance=5.0),
     marks=(Mark("conv_in.weight"), Mark("down_blocks.0.attentions.0.proj_in.weight", absent=True)),
     editions=(
