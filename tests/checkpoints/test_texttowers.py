@@ -14,8 +14,9 @@ from eightfold.checkpoints.convert import to_diffusers, to_original
 from eightfold.checkpoints.entries import Entry, Inventory
 from eightfold.checkpoints.inventory import read_inventory
 from eightfold.checkpoints.load import read_tensors
+from eightfold.checkpoints.rename import to_names
 from eightfold.checkpoints.save import write_safetensors
-from eightfold.checkpoints.texttowers import choose_towers, find_towers, list_shapes, load_tower, read_towers
+from eightfold.checkpoints.texttowers import choose_towers, find_towers, load_tower, read_towers
 from eightfold.core.errors import CheckpointError, WeightMismatch
 from eightfold.families.clip import SD1_TEXT, SD2_TEXT, SDXL_TEXT
 from eightfold.families.keymaps.clip import CLIP, OPENCLIP
@@ -256,7 +257,7 @@ def test_the_public_towers_by_their_shapes(text):
             shapes = prefix(start, to_original(dict(tower.state_dict()), keymap))
             (found,) = find_towers(as_inventory(shapes))
             assert (found.width, found.layers) == (reading.tower.width, reading.tower.layers)
-            assert list_shapes(found) == ours
+            assert to_names(found.part.shapes, found.keymap) == ours
 
 
 def as_inventory(tensors):

@@ -18,7 +18,7 @@ from .convert import to_diffusers
 from .entries import Inventory
 from .load import load_module, read_tensors
 from .lookup import find_tensor
-from .rename import Shape, to_names
+from .rename import to_names
 
 EMBEDDING, PROJECTION = "text_model.embeddings.token_embedding.weight", "text_projection.weight"
 LAYER = re.compile(r"text_model\.encoder\.layers\.([0-9]{1,6})\.")
@@ -106,8 +106,3 @@ def read_towers(
     source = " and ".join(one.source for one in inventories)
     chosen = choose_towers(find_towers(*inventories), text, source)
     return tuple(load_tower(found, reading, device=device, dtype=dtype) for found, reading in zip(chosen, text.readings, strict=True))
-
-
-def list_shapes(found: FoundTower) -> dict[str, Shape]:
-    """Names and shapes in our layout."""
-    return to_names(found.part.shapes, found.keymap)
