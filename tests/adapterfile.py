@@ -44,7 +44,7 @@ def to_lora(change: LowRank, layer: nn.Module) -> Tensors:
 
 def to_half(half: LowRank, name: str, core: str) -> Tensors:
     if half.core is None:
-        return {f"{name}_a": half.up, f"{name}_b": half.down}
+        return {f"{name}_a": half.scale * half.up, f"{name}_b": half.down}
     return {f"{name}_a": half.up.T, f"{name}_b": half.down, core: half.core}
 
 

@@ -58,7 +58,8 @@ def build_tucker(layer: nn.Module, seed: int) -> Example:
 def build_loha(layer: nn.Module, seed: int, rank: int = 1) -> Example:
     weight = layer.weight
     first, second = (draw_product(len(weight), weight[0].numel(), seed + n, rank) for n in (0, 10))
-    total = (first.up @ first.down) * (second.up @ second.down)
+    total = 2 * (first.up @ first.down) * (second.up @ second.down)
+    first = LowRank(up=first.up, down=first.down, scale=2.0)
     return Example(Hadamard(first=first, second=second, scale=0.5), weight + 0.5 * total.reshape(weight.shape))
 
 

@@ -183,6 +183,7 @@ BROKEN = {
     "whole numbers": ({"a.lora_up.weight": UP, "a.lora_down.weight": DOWN.to(torch.int32)}, r"\(int32\), expected the weight"),
     "two alphas": (LINEAR | {"a.alpha": draw(2)}, r"alpha of a is \[2\] \(float32\), expected one finite number"),
     "alpha is no number": (LINEAR | {"a.alpha": torch.tensor(torch.nan)}, "expected one finite number"),
+    "an empty core": (LINEAR | {"a.lora_mid.weight": draw(2, 2, 0, 1)}, r"core of a is \[2, 2, 0, 1\]"),
     "a core of whole numbers": (LINEAR | {"a.lora_mid.weight": torch.ones(2, 2, 1, 1, dtype=torch.int8)}, "core of a"),
     "lengths in whole numbers": (LINEAR | {"a.dora_scale": torch.ones(6, 1, dtype=torch.int8)}, r"\(int8\), expected lengths"),
     "two kinds": (LINEAR | {"a.diff": draw(6, 8)}, "changed by LoRA and full difference at once"),
