@@ -16,7 +16,7 @@ from ..diffusion.aliases import find_grid, find_sampler
 from .bundle import Model
 from .metadata import read_provenance
 from .provenance import Provenance, to_number, to_text, to_whole
-from .request import LARGEST, SEEDS, Request, to_room
+from .request import LARGEST, SEEDS, Request, to_interval, to_room
 
 SILENT = (
     "Version", "User", "batch_size", "app_version", "app_id", "generation_mode", "rand_device", "nodes", "TI hashes", "Lora hashes",
@@ -102,6 +102,9 @@ def to_settings(found: Provenance, begins: bool) -> dict[str, Any]:
     """What else a record of ours says; all but the two passes belongs to a picture to begin from."""
     said = found.extra
     settings: dict[str, Any] = {"enlarge": to_number(said.get("enlarge")), "enlarge_strength": to_number(said.get("enlarge_strength"))}
+    settings["rescale"] = to_number(said.get("rescale"))
+    interval = to_text(said.get("interval"))
+    settings["interval"] = to_interval(interval.strip("[]")) if interval else None
     if begins:
         room = to_text(said.get("outpaint"))
         settings |= {"feather": to_whole(said.get("feather")), "outpaint": to_room(room.strip("[]")) if room else None}
