@@ -140,7 +140,8 @@ def test_the_library_neither_prints_nor_exits_nor_asks():
 
 
 def test_the_library_does_not_know_the_network():
-    assert not find_offences(LIBRARY, lambda tree: list_imports(tree) & NETWORK)
+    deaf = [path for path in LIBRARY if path.name != "hub.py"]  # which is asked by a hub's name alone
+    assert not find_offences(deaf, lambda tree: list_imports(tree) & NETWORK)
 
 
 def test_nothing_is_unpickled_or_executed():

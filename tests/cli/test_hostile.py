@@ -140,7 +140,8 @@ def test_no_space_left(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[0, 2, 2, 2]", done.stdout + done.stderr
-    said, *lines = done.stderr.splitlines()
+    said, *lines = [line for line in done.stderr.splitlines() if not line.startswith("its latent could not be kept either: cannot write")]
+    assert len(lines) < len(done.stderr.splitlines()) - 1
     assert said.startswith("ran on ")  # the one with room
     assert len(lines) == 3 and all(line.startswith("error: cannot write ") and "Hint: check the space left" in line for line in lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png", "warm.safetensors"]

@@ -64,7 +64,7 @@ SAMPLING = (
     "--ignore-unknown",
     "--variation",
 )
-BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--enlarge")
+BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--control", "--enlarge")
 BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction")
 OPTIONS = {
     "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),

@@ -180,7 +180,7 @@ def test_a_network_that_is_shown_a_mask(model: Model) -> None:
     family = replace(model.family, reads=("mask", "picture"))
     seen: list[Tensor] = []
 
-    def look(noisy: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
+    def look(noisy: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor | None, added: object) -> Tensor:
         seen.append(noisy)
         return noisy[:, :4]
 

@@ -9,8 +9,8 @@ from ..core.errors import RequestError
 from ..core.progress import Progress
 from ..core.versions import read_versions
 from .console import Outcome, show_loading, show_progress, show_warnings
-from .generate import Beginning, Beside, Sampling
 from .options import Choice, Output, to_placement, to_slug
+from .sampling import Beginning, Beside, Sampling
 
 
 def sheet(

@@ -11,8 +11,8 @@ from typing import Any
 from ..core.errors import RequestError
 from ..core.versions import read_versions
 from .console import Outcome, show_loading, show_warnings, track
-from .generate import Sampling
 from .options import ANIMATIONS, Choice, Naming, Output, Whole, to_placement, to_slug, to_text
+from .sampling import Sampling
 from .transcode import load_codec
 
 LOOKS_LIKE_FILE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")

@@ -141,7 +141,7 @@ def take_denoiser(parts: Mapping[str, Claimed], path: Path) -> tuple[Inventory, 
     kinds = [] if claimed is None else [claim.kind for claim in claimed.claims if claim.kind.component == "denoiser"]
     if claimed is None or not kinds:
         held = ", ".join(name for name in parts if name) or "nothing that is known"
-        raise UnknownCheckpoint(f"{path} has no denoiser that is known; it has: {held}", hint=f"`eightfold identify {path}`")
+        raise UnknownCheckpoint(f"{path} has the denoiser of no known model; it has: {held}", hint=f"`eightfold identify {path}`")
     if len(kinds) > 1:
         names = ", ".join(f"{kind.family} ({kind.variant})" for kind in kinds)
         raise AmbiguousCheckpoint(f"{path} is claimed by {names}", hint=f"`eightfold identify {path}`")

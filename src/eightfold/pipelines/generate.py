@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,32 +14,22 @@ from ..codec.explain import Explanation
 from ..codec.latentfile import Latent, Padding
 from ..codec.pixels import Picture
 from ..core.device import name_dtype
-from ..core.errors import EightfoldError, RequestError, Undecoded
+from ..core.errors import RequestError, Undecoded
 from ..core.rng import Draws, to_noise_source
 from ..core.versions import read_versions
-from ..denoisers.unet import to_vector
 from ..diffusion.grid import build_grid
-from ..diffusion.guidance import ClassifierFree
-from ..diffusion.predict import add_noise, to_clean
-from ..diffusion.samplers import Denoise, Moment, Sampler, build_sampler
+from ..diffusion.samplers import Moment, Sampler, build_sampler
 from ..specs.family import Family
-from ..text.condition import Condition
 from .bundle import Model
-from .noise import to_amplitude, to_noise_notes, vary
+from .canvas import begin, enter
+from .guided import build_denoise, build_guidance, to_controls
+from .guides import load_guides, warn_of_guides
+from .job import Job, Leg, Tokens
+from .noise import to_noise_notes, vary
 from .parameters import to_parameters
 from .preview import to_preview
 from .request import Plan, Request, to_plan, to_text
-from .start import Start, count_moves, read_start, resize, to_cells
-
-AESTHETIC = (6.0, 2.5)  # how pictures are to look and not to look, out of 10 (Stability-AI/generative-models, sgm/inference/api.py)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What the denoiser is told: the prompt, and for guidance what to lead away from."""
-
-    positive: Condition
-    negative: Condition | None
+from .start import Start, count_moves, read_start, resize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +78,8 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
     outline = resolve(model, request)
     plan = outline.plan
     sampler = build_sampler(plan.sampler, eta=plan.eta)
-    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs), sampler)
+    guides = load_guides(request.controls, model.family, model.placement)
+    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs, guides), sampler)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,38 +127,6 @@ def encode_prompts(model: Model, plan: Plan) -> Tokens:
         return Tokens(model.text.encode([plan.prompt]), None)
     positive, negative = model.text.encode_pair(plan.prompt, plan.negative or None)
     return Tokens(positive, negative)
-
-
-def build_guidance(plan: Plan) -> ClassifierFree:
-    return ClassifierFree(plan.guidance, plan.rescale, plan.interval)
-
-
-class Leg(NamedTuple):
-    """A part of a run: the size in pixels, and the times that are visited."""
-
-    width: int
-    height: int
-    times: tuple[float, ...]
-
-    @property
-    def moves(self) -> int:
-        return len(self.times) - 1
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A request with everything that its pictures share."""
-
-    model: Model
-    plan: Plan
-    start: Start | None
-    tokens: Tokens
-    legs: tuple[Leg, ...]
-
-    @property
-    def moves(self) -> int:
-        """Steps of one picture."""
-        return sum(leg.moves for leg in self.legs)
 
 
 def find_multiple(family: Family) -> int:
@@ -230,50 +188,6 @@ def to_latent(job: Job, leg: Leg, latent: Tensor) -> Latent:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Canvas:
-    """The latent of the picture that a leg begins from, and what of it may be drawn: 1 in such cells (None: all). `beside` is what the
-    network is shown next to the noisy latent.
-    """
-
-    clean: Float[Tensor, "1 c h w"]
-    cells: Float[Tensor, "1 1 h w"] | None = None
-    beside: Float[Tensor, "1 c2 h w"] | None = None
-
-
-def enter(job: Job, leg: Leg, latent: Tensor | None, seed: int) -> Canvas | None:
-    """What a leg begins from: the picture of the leg before, else the one that was given, else nothing."""
-    if latent is None:
-        return None if job.start is None else encode_start(job, job.start, leg, seed)
-    image = job.model.codec.decode_one(job.model.codec.denormalise(latent)).image
-    return Canvas(encode(job, resize(image, leg.width, leg.height).clamp(-1, 1), seed))
-
-
-def encode(job: Job, image: Float[Tensor, "1 3 h w"], seed: int) -> Float[Tensor, "1 c h w"]:
-    codec, device = job.model.codec, job.model.placement.device
-    return codec.normalise(codec.encode_start(image, seed=seed).raw.to(device))
-
-
-def encode_start(job: Job, start: Start, leg: Leg, seed: int) -> Canvas:
-    """A network that is shown the mask needs no help in keeping what is outside of it."""
-    image, mask = start.show(leg.width, leg.height), start.show_mask(leg.width, leg.height)
-    clean = encode(job, image, seed)
-    cells = None if mask is None else to_cells(mask, job.model.codec.space.latent_downscale).to(clean.device)
-    reads = job.model.family.reads
-    if not reads or cells is None or mask is None:
-        return Canvas(clean, cells)
-    shown = {"mask": (cells > 0).float(), "picture": encode(job, torch.where(mask < 0.5, image, 0.0), seed)}
-    return Canvas(clean, None, torch.cat([shown[name] for name in reads], dim=1))
-
-
-def begin(noise: Float[Tensor, "1 c h w"], canvas: Canvas | None, job: Job, leg: Leg) -> Float[Tensor, "1 c h w"]:
-    """The state that sampling begins with: where all of the grid is gone through, nothing is left of a picture to begin from."""
-    process, t = job.model.family.process, leg.times[0]
-    if canvas is None or leg.moves == job.plan.steps:
-        return to_amplitude(job.plan, process, t) * noise
-    return add_noise(canvas.clean, noise, process.alpha(t), process.sigma(t))
-
-
 class NoiseStream:
     """The noise of one picture, in the order of the plan's noise source: drawn on the CPU in float32, it is the same everywhere."""
 
@@ -308,53 +222,6 @@ class NoiseStream:
         return self.draw()
 
 
-def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
-    """noisy at a moment -> clean, guided: what samplers call. The state stays float32; the network runs in its own dtype.
-
-    Where the canvas is not to be drawn the clean latent is its own, whatever the network says: so the state there stays the canvas with
-    the noise that it began with, in every sampler, and what a sampler remembers of earlier steps stays true.
-    """
-    model, tokens = job.model, job.tokens
-    guidance = build_guidance(job.plan)
-    process, dtype = model.family.process, model.placement.dtype
-    told = [tokens.positive] if tokens.negative is None else [tokens.positive, tokens.negative]
-    both = torch.cat([one.tokens for one in told])
-    vector, beside = build_vector(job, leg, told), None if canvas is None else canvas.beside
-
-    def denoise(noisy: Tensor, moment: Moment) -> Tensor:
-        asked = len(both) if guidance.acts_at(moment.t) else 1
-        timestep = torch.full((asked,), process.timestep(moment.t), device=noisy.device)
-        seen = (noisy if beside is None else torch.cat([noisy, beside], dim=1)).to(dtype)
-        own = None if vector is None else vector[:asked]
-        output = model.denoiser(seen.expand(asked, -1, -1, -1), timestep, both[:asked], own).float()
-        if asked > 1:
-            output = guidance.combine(output[:1], output[1:])
-        clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
-        if not bool(torch.isfinite(clean).all()):
-            what = f"the denoiser gave values that are not finite at t = {moment.t:.3f}, in {name_dtype(dtype)}"
-            raise EightfoldError(what, hint="a lower guidance, or --dtype float32, which has the widest range")
-        if canvas is not None and canvas.cells is not None:
-            clean = canvas.cells * clean + (1 - canvas.cells) * canvas.clean
-        return clean
-
-    return denoise
-
-
-def build_vector(job: Job, leg: Leg, told: Sequence[Condition]) -> Float[Tensor, "b v"] | None:
-    """What the network is told beside tokens, a row for each prompt, the negative one last; None where it is told nothing."""
-    config = job.model.family.denoiser.vector
-    if config is None:
-        return None
-    sizes = {"height": leg.height, "width": leg.width, "top": 0, "left": 0}
-    sizes |= {"target_height": leg.height, "target_width": leg.width}
-    rows = [
-        to_vector(config, one.pooled, {**sizes, "aesthetic_score": score})
-        for one, score in zip(told, AESTHETIC, strict=False)
-        if one.pooled is not None
-    ]
-    return torch.cat(rows).to(job.model.placement.dtype)
-
-
 @torch.no_grad()
 def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     """Latent to a picture of exactly the leg's size, put where it belongs, with the plan in its metadata."""
@@ -378,7 +245,10 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         source=f"{plan.prompt} ({seed})",
         notes=notes,
         metadata={"parameters": to_parameters(record), "eightfold": json.dumps(record, ensure_ascii=False)},
-        warnings=warn_of_size(plan, model.family),
+        warnings=(
+            *warn_of_size(plan, model.family),
+            *warn_of_guides(job.guides, to_controls(job, leg), leg),
+        ),
     )
 
 

@@ -126,7 +126,9 @@ def list_missed(found: Provenance) -> dict[str, str]:
         missed["clip_skip"] = f"clip skip {found.clip_skip}"
     missed |= {f"{LORA}{number}": f"LoRA {show(lora.name)} at {lora.weight:g}" for number, lora in enumerate(found.loras)}
     if found.source == "eightfold":
-        return missed
+        given = {"controls": "control", "adapters": "lora", "embeddings": "embedding"}
+        said = {name: (to_text(found.extra.get(name)) or "").strip("[]") for name in given}
+        return missed | {name: f"{name} {show(text)}: give them with --{given[name]}" for name, text in said.items() if text}
     named = {"model": found.model or found.model_hash, "vae": found.vae or found.vae_hash}
     missed |= {what: f"{what} {show(name)}: give its file with --{what}" for what, name in named.items() if name}
     if "batch_size" in found.extra:

@@ -19,6 +19,21 @@ STRENGTH = 0.75  # of a start that says nothing of it
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guide:
+    """A ControlNet's file and the picture that it is shown, `prepare`d as `pipelines.preprocess` can; the rest: see `pipelines.control`."""
+
+    net: str | Path
+    picture: str | Path | Picture
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    prepare: str = "none"
+
+    def __str__(self) -> str:
+        return f"{self.net}={to_name(self.picture)},weight={self.weight:g},start={self.start:g},end={self.end:g},prepare={self.prepare}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Pictures from a prompt. None leaves the choice to the model's family.
 
@@ -33,7 +48,7 @@ class Request:
     model's own size, and put back. `raw` leaves the picture as it was decoded, without putting back what was to stay.
     `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
     many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
-    `rescale` and `interval`: see `diffusion.guidance`.
+    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets.
     """
 
     prompt: str
@@ -61,6 +76,7 @@ class Request:
     enlarge_strength: float = 0.6
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
+    controls: tuple[Guide, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST:
@@ -107,6 +123,7 @@ class Plan:
     enlarge_strength: float = 0.6
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
+    controls: tuple[str, ...] = ()
 
 
 def to_plan(request: Request, family: Family, size: tuple[int, int] | None = None) -> Plan:
@@ -145,6 +162,7 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         enlarge_strength=request.enlarge_strength,
         rescale=request.rescale,
         interval=request.interval,
+        controls=tuple(map(str, request.controls)),
     )
 
 
