@@ -78,6 +78,7 @@ def build_model(family: Family, config: UNetConfig, prediction: str = "noise") -
 def build_pipeline(kind: str, model: Model, scheduler: Any) -> Any:
     with torch.device("meta"):
         theirs, vae = build_theirs(model.family.denoiser), build_their_autoencoder(AUTOENCODER)
+    theirs.register_to_config(sample_size=64)
     theirs.load_state_dict(model.denoiser.state_dict(), strict=True, assign=True)
     vae.load_state_dict(cast(KLAutoencoder, model.codec.network).state_dict(), strict=True, assign=True)
     vae.register_to_config(scaling_factor=model.family.space.normalisation.scale[0])  # type: ignore[union-attr]
@@ -147,9 +148,8 @@ def test_text_to_image_of_xl() -> None:
     config = replace(XL, vector=replace(VECTOR, numbers=names))
     model = build_model(SDXL_FAMILY, config)
     pipeline = build_pipeline("StableDiffusionXLPipeline", model, build_scheduler(model, clip_sample=False))
-    pipeline.text_encoder_2 = type(
-        "Projected", (), {"dtype": torch.float32, "config": type("Config", (), {"projection_dim": VECTOR.pooled})()}
-    )()
+    width = type("Config", (), {"projection_dim": VECTOR.pooled})()
+    pipeline.text_encoder_2 = type("Projected", (), {"dtype": torch.float32, "config": width})()
     expected = run_theirs(pipeline, model, latents=draw_noise(), width=SIZE[0], height=SIZE[1])
     compare(finish(model, noise_source="diffusers").noisy, expected)
 
