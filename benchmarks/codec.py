@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, help="runs of each contestant, instead of 3 to 5 as the case says")
     parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has OpenVINO, beside torch and diffusers")
     parser.add_argument("--from", dest="source", help="measure nothing, take the figures of this file")
-    parser.add_argument("--json", help="write all figures to this file")
+    parser.add_argument("--json", help="write all figures to this file; cases that it has and that are not measured now stay")
     parser.add_argument("--plot", help="draw the CPU seconds of all as a PNG file")
     parser.add_argument("--page", help="put the table into this page, between its markers")
     return parser
@@ -108,6 +108,8 @@ def main() -> None:
             figures = measure(cases, names, setting, quick=options.quick, console=console)
     print_tables(figures, console)
     if options.json:
+        if not options.source and Path(options.json).is_file():
+            figures["cases"] = {**json.loads(Path(options.json).read_text())["cases"], **figures["cases"]}
         with write_atomically(options.json, overwrite=True) as temporary:
             temporary.write_text(json.dumps(figures, indent=1) + "\n")
     if options.plot:
