@@ -80,6 +80,7 @@ def hub(tmp_path: Path) -> Iterator[Any]:
     def load(name: str, *, sockets: str = "allow", how: str = "online") -> str:
         environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"), "PATH": ""}
         environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+        environment |= {"EIGHTFOLD_CACHE": str(tmp_path / "cache")}
         command = [sys.executable, "-c", LOAD, name, sockets, how]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

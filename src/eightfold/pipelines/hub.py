@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.folder import CONFIG, STEMS, SUFFIXES, WHOLE
-from ..core.errors import CheckpointError, EightfoldError, RequestError
+from ..checkpoints.known import read_table, write_table
+from ..core.errors import CheckpointError, EightfoldError, OutputError, RequestError
 
 NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:/(.+))?")
+TABLE = "hub.json"  # which files were fetched of each repository: without it the hub's cache takes the rest for missing
 SHOWN = 5  # files that a message names
 
 
@@ -35,8 +38,12 @@ def find_model(name: str, *, offline: bool = False) -> Path:
         if file is not None:
             return Path(hub.hf_hub_download(repo, file, local_files_only=offline))
         if offline:
-            return to_source(Path(hub.snapshot_download(repo, local_files_only=True)))
-        return to_source(Path(hub.snapshot_download(repo, allow_patterns=choose_files(repo, hub.list_repo_files(repo)))))
+            return to_source(Path(hub.snapshot_download(repo, allow_patterns=read_table(TABLE).get(repo), local_files_only=True)))
+        files = choose_files(repo, hub.list_repo_files(repo))
+        snapshot = Path(hub.snapshot_download(repo, allow_patterns=files))
+        with suppress(OutputError):  # then it is not found offline by this name alone
+            write_table(TABLE, {**read_table(TABLE), repo: files})
+        return to_source(snapshot)
     except LocalEntryNotFoundError:
         why = "offline, and it was never fetched" if offline else "the hub does not answer, and it was never fetched"
         raise CheckpointError(f"{name}: {why}", hint="name a file on this disk, or fetch it once without --offline") from None
