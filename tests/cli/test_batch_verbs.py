@@ -193,6 +193,7 @@ def test_a_real_ctrl_c(tmp_path: Path) -> None:
         Image.fromarray(np.roll(pixels, number, axis=1)).save(tmp_path / "photos" / f"{number:03}.bmp")
     command = [sys.executable, "-m", "eightfold", "encode", "photos", "--out", "latents"]
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    streams["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test that runs in the background is deaf to it
     with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, **streams) as running:
         deadline = time.monotonic() + 60
         while not list((tmp_path / "latents").glob("*")) and time.monotonic() < deadline:
