@@ -14,15 +14,15 @@ from torch import Tensor
 pytest.importorskip("numba")
 
 from eightfold.autoencoders.staged import StagedAutoencoder
-from eightfold.codec import fast
-from eightfold.codec.fast import FastKernels
-from eightfold.codec.graph import Convolve
 from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice
 from eightfold.codec.schedule import Frame, Place
-from eightfold.codec.storage import Size
+from eightfold.nn import fast
+from eightfold.nn.fast import FastKernels
+from eightfold.nn.graph import Convolve
 from eightfold.nn.kernels import geometry
 from eightfold.nn.kernels.ready import find_lanes
+from eightfold.nn.rows import Size
 from eightfold.nn.stages import Convolution, run_stages
 from toyruns import (
     CASES,

@@ -16,13 +16,13 @@ from ..autoencoders.posterior import Posterior
 from ..autoencoders.staged import StagedAutoencoder
 from ..checkpoints.known import to_folder
 from ..core.memory import give_back, measure_free, measure_resident
+from ..nn.convolving import Kernels
+from ..nn.graph import Graph
 from ..nn.kernels import ready
 from ..nn.kernels.pool import map_memory
 from ..nn.stages import run_stages
 from .cost import Machine, count_operations, measure_speed
 from .explain import SLOW, WORTH, Explanation, Task
-from .graph import Graph
-from .kernels import Kernels
 from .lower import NotLowered, lower
 from .plan import Planner
 from .schedule import Frame
@@ -31,7 +31,7 @@ from .strips import Run, Watch
 from .tiles import decode_tiled, encode_tiled
 
 if TYPE_CHECKING:
-    from .fast import FastKernels
+    from ..nn.fast import FastKernels
 
 Shape = tuple[int, int, int]  # of an input: channels, height, width
 SHARE = 0.8  # of the free memory that a run may take unasked
@@ -90,7 +90,7 @@ class Engine:
             return Kernels(), found.reason
         threads = torch.get_num_threads()
         if threads not in self.kernels:
-            from .fast import FastKernels
+            from ..nn.fast import FastKernels
 
             self.kernels[threads] = FastKernels(found.lanes, threads)
         return self.kernels[threads], ""

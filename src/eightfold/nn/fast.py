@@ -8,24 +8,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..nn.kernels import layers as kernels
-from ..nn.kernels.before import Before as Prepared
-from ..nn.kernels.geometry import choose_points, count_tiles
-from ..nn.kernels.moments import Moments, add_moments
-from ..nn.kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
-from ..nn.kernels.plane import Plane
-from ..nn.kernels.pool import Pool
-from ..nn.kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
-from ..nn.kernels.strided import convolve_strided, pack_strided
-from .cost import ENLARGING, FAST, LARGE, LINEAR
+from .convolving import LINEAR, Kernels
 from .graph import Before, Convolve, find_convolved
-from .kernels import Kernels
-from .layers import Rows, measure, to_table
-from .storage import Size
+from .kernels import layers as kernels
+from .kernels.before import Before as Prepared
+from .kernels.geometry import choose_points, count_tiles
+from .kernels.moments import Moments, add_moments
+from .kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
+from .kernels.plane import Plane
+from .kernels.pool import Pool
+from .kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
+from .kernels.strided import convolve_strided, pack_strided
+from .rows import Rows, Size, measure, to_table
 
 FEWEST = 1024  # pixels of a result below which the weights of a layer take longer to read than its products
 NARROWEST = 32  # channels of a 1x1 convolution
 PADDED = 60  # rows at once of a layer that makes more channels than are wanted: whole tiles
+FAST, LARGE, ENLARGING = 280e9, 310e9, 470e9  # counted as a direct convolution would need them; LARGE in large tiles
 RATES = {1: LINEAR, 5: ENLARGING, 6: FAST, 8: LARGE}  # by the points of a tile
 PACKING = 6e8  # transformed weights a second of one thread
 
