@@ -84,10 +84,15 @@ class Engine:
             return Kernels(), "the fast kernels are for float32 on a CPU"
         if count_operations(frame) < WORTH:
             return Kernels(), "too little work for the fast kernels to be worth loading"
+        kernels, reason = self.take_kernels()
+        return kernels or Kernels(), reason
+
+    def take_kernels(self) -> tuple[FastKernels | None, str]:
+        """The fast kernels, for as many threads as torch has now; where they are not ready, why, which `notes` will tell too."""
         found = ready.available_soon(to_folder() / "kernels")
         if not found.usable:
             self.notes.setdefault(found.reason)
-            return Kernels(), found.reason
+            return None, found.reason
         threads = torch.get_num_threads()
         if threads not in self.kernels:
             from ..nn.fast import FastKernels

@@ -25,6 +25,7 @@ from ..specs.family import Family
 from ..text.condition import Condition
 from .bundle import Model
 from .request import Plan, Request, to_plan, to_text
+from .running import choose_runner, to_record
 from .start import Start, count_moves, read_start, resize, to_cells
 from .transcode import slerp
 
@@ -259,11 +260,12 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
     told = [tokens.positive] if tokens.negative is None else [tokens.positive, tokens.negative]
     both = torch.cat([one.tokens for one in told])
     vector, beside = build_vector(job, leg, told), None if canvas is None else canvas.beside
+    run_denoiser = choose_runner(model.denoiser, model.placement, model.codec.engine)
 
     def denoise(noisy: Tensor, moment: Moment) -> Tensor:
         timestep = torch.full((len(both),), process.timestep(moment.t), device=noisy.device)
         seen = (noisy if beside is None else torch.cat([noisy, beside], dim=1)).to(dtype)
-        output = model.denoiser(seen.expand(len(both), -1, -1, -1), timestep, both, vector).float()
+        output = run_denoiser(seen.expand(len(both), -1, -1, -1), timestep, both, vector).float()
         if tokens.negative is not None:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
@@ -302,7 +304,7 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
     record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
-    record |= {"dtype_reason": model.placement.reason, "notes": decoded.notes}
+    record |= {"dtype_reason": model.placement.reason, "notes": decoded.notes, **to_record(model.denoiser)}
     text = json.dumps({**record, "dtype": name_dtype(model.placement.dtype), **read_versions()}, ensure_ascii=False)
     alpha = None if start is None or plan.raw or start.picture.alpha is None else resize(start.picture.alpha, image.shape[-1], image.shape[-2]).clamp(0, 1)
     return Picture(
