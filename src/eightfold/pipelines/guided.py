@@ -19,6 +19,7 @@ from .canvas import Canvas
 from .control import Control, sum_controls
 from .job import Job, Leg
 from .request import Plan
+from .running import choose_runner
 
 AESTHETIC = (6.0, 2.5)  # how pictures are to look and not to look, out of 10 (Stability-AI/generative-models, sgm/inference/api.py)
 
@@ -39,6 +40,7 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
     told = [tokens.positive] if tokens.negative is None else [tokens.positive, tokens.negative]
     both = torch.cat([one.tokens for one in told])
     controls = to_controls(job, leg)
+    run_denoiser = choose_runner(model.denoiser, model.placement, model.codec.engine)
     vector, beside = build_vector(job, leg, told), None if canvas is None else canvas.beside
 
     def denoise(noisy: Tensor, moment: Moment) -> Tensor:
@@ -48,7 +50,7 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
         words = both[:asked], None if vector is None else vector[:asked]
         alone = noisy.to(dtype).expand(asked, -1, -1, -1)
         added = sum_controls(controls, alone, timestep, *words, step=moment.index, steps=leg.moves) if controls else None
-        output = model.denoiser(seen.expand(asked, -1, -1, -1), timestep, *words, added).float()
+        output = run_denoiser(seen.expand(asked, -1, -1, -1), timestep, *words, added).float()
         if asked > 1:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
