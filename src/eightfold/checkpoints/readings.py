@@ -45,3 +45,9 @@ def holds(reading: Reading, tensors: Mapping[str, Tensor], names: Container[str]
 def take(family: Family, reading: Reading) -> Family:
     defaults = family.defaults if reading.size is None else replace(family.defaults, size=reading.size)
     return replace(family, prediction=reading.prediction or family.prediction, process=reading.process or family.process, defaults=defaults)
+
+
+def leave_marks(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what only says how the others are meant: a file of a denoiser alone has it among them."""
+    marks = {reading.key for reading in family.readings if reading.spread is None}
+    return {name: tensor for name, tensor in tensors.items() if name not in marks}

@@ -21,7 +21,7 @@ from ..checkpoints.inventory import read_inventory
 from ..checkpoints.inversions import read_inversion
 from ..checkpoints.kinds import Kind
 from ..checkpoints.load import load_module, read_tensors
-from ..checkpoints.readings import find_reading
+from ..checkpoints.readings import find_reading, leave_marks
 from ..checkpoints.texttowers import read_towers
 from ..codec.codec import Codec
 from ..codec.engine import Engine
@@ -117,6 +117,7 @@ def load(
     if kind.keymap is not None:
         tensors = to_diffusers(tensors, kind.keymap)
     family, reading = find_reading(family, tensors, inventory.tensors, extras.prediction)
+    tensors = leave_marks(family, tensors)
     text = load_text(family, inventory, extras, placement)
     codec, warnings = load_vae(family, parts, path, vae, placement)
     denoiser = load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
