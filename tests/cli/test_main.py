@@ -58,6 +58,7 @@ SAMPLING = (
     "--guidance",
     "--rescale",
     "--interval",
+    "--handover",
     "--eta",
     "--seed",
     "--noise-source",
@@ -65,7 +66,7 @@ SAMPLING = (
     "--variation",
 )
 BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--control", "--enlarge")
-BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction")
+BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction", "--refiner")
 OPTIONS = {
     "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
     "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--across", "--down"),

@@ -93,6 +93,8 @@ class Beside:
         Read the text so many layers earlier.
     prediction
         What the model predicts, noise or velocity, where its file's own marks are not to decide.
+    refiner
+        A refiner's file, folder or name on a hub: it takes over what the model has begun, see --handover.
     """
 
     text: Files = ()
@@ -100,12 +102,20 @@ class Beside:
     lora: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     clip_skip: Whole = 0
     prediction: str | None = None
+    refiner: str | None = None
 
     def to_extras(self) -> Extras:
         from ..pipelines.extras import Extras, to_weighed
 
         adapters = tuple(to_weighed(one) for one in self.lora)
-        return Extras(text=self.text, embeddings=self.embedding, adapters=adapters, skip=self.clip_skip, prediction=self.prediction)
+        return Extras(
+            text=self.text,
+            embeddings=self.embedding,
+            adapters=adapters,
+            skip=self.clip_skip,
+            prediction=self.prediction,
+            refiner=self.refiner,
+        )
 
 
 @Parameter(name="*")
@@ -132,6 +142,8 @@ class Sampling:
         How far to take guidance's contrast back, 0 to 1; 0.7 suits models that predict velocity.
     interval
         LOW,HIGH: guidance acts between these times only; 1 is noise, 0 the picture.
+    handover
+        The share of the times after which --refiner takes over: 0.8 leaves it the last fifth, and is the default.
     eta
         DDIM's share of fresh noise, 0 to 1; by default 0.
     seed
@@ -157,6 +169,7 @@ class Sampling:
     guidance: float | None = None
     rescale: float | None = None
     interval: str | None = None
+    handover: float | None = None
     eta: float | None = None
     seed: WholeOrNone = None
     count: WholeOrNone = None

@@ -76,6 +76,7 @@ SDXL_FAMILY = Family(
             keymap=SD_UNET,
             denoiser=REFINER,
             text=SDXL_REFINER_TEXT,
+            handover=0.8,  # diffusers' documentation of XL and its `denoising_end`
         ),
     ),
     keymap=SDXL_UNET,

@@ -26,9 +26,14 @@ class Canvas:
 
 
 def enter(job: Job, leg: Leg, latent: Tensor | None, seed: int) -> Canvas | None:
-    """What a leg begins from: the picture of the leg before, else the one that was given, else nothing."""
+    """What a leg begins from: the picture of the leg before, else the one that was given, else nothing.
+
+    Of one that goes on with a noisy state it is only what a mask keeps.
+    """
     if latent is None:
         return None if job.start is None else encode_start(job, job.start, leg, seed)
+    if leg.goes_on:
+        return None if job.start is None or job.start.mask is None else encode_start(job, job.start, leg, seed)
     image = job.model.codec.decode_one(job.model.codec.denormalise(latent)).image
     return Canvas(encode(job, resize(image, leg.width, leg.height).clamp(-1, 1), seed))
 
@@ -43,7 +48,7 @@ def encode_start(job: Job, start: Start, leg: Leg, seed: int) -> Canvas:
     image, mask = start.show(leg.width, leg.height), start.show_mask(leg.width, leg.height)
     clean = encode(job, image, seed)
     cells = None if mask is None else to_cells(mask, job.model.codec.space.latent_downscale).to(clean.device)
-    reads = job.model.family.reads
+    reads = job.find_model(leg).family.reads
     if not reads or cells is None or mask is None:
         return Canvas(clean, cells)
     shown = {"mask": (cells > 0).float(), "picture": encode(job, torch.where(mask < 0.5, image, 0.0), seed)}
@@ -53,6 +58,6 @@ def encode_start(job: Job, start: Start, leg: Leg, seed: int) -> Canvas:
 def begin(noise: Float[Tensor, "1 c h w"], canvas: Canvas | None, job: Job, leg: Leg) -> Float[Tensor, "1 c h w"]:
     """The state that sampling begins with: where all of the grid is gone through, nothing is left of a picture to begin from."""
     process, t = job.model.family.process, leg.times[0]
-    if canvas is None or leg.moves == job.plan.steps:
+    if canvas is None or leg.whole == job.plan.steps:
         return to_amplitude(job.plan, process, t) * noise
     return add_noise(canvas.clean, noise, process.alpha(t), process.sigma(t))

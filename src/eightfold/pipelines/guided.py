@@ -15,6 +15,7 @@ from ..diffusion.guidance import ClassifierFree
 from ..diffusion.moves import Denoise, Moment
 from ..diffusion.predict import to_clean
 from ..text.condition import Condition
+from .bundle import Model
 from .canvas import Canvas
 from .control import Control, sum_controls
 from .job import Job, Leg
@@ -33,13 +34,13 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
     Where the canvas is not to be drawn the clean latent is its own, whatever the network says: so the state there stays the canvas with
     the noise that it began with, in every sampler, and what a sampler remembers of earlier steps stays true.
     """
-    model, tokens = job.model, job.tokens
+    model, tokens = job.find_model(leg), job.find_tokens(leg)
     guidance = build_guidance(job.plan)
     process, dtype = model.family.process, model.placement.dtype
     told = [tokens.positive] if tokens.negative is None else [tokens.positive, tokens.negative]
     both = torch.cat([one.tokens for one in told])
     controls = to_controls(job, leg)
-    vector, beside = build_vector(job, leg, told), None if canvas is None else canvas.beside
+    vector, beside = build_vector(model, leg, told), None if canvas is None else canvas.beside
 
     def denoise(noisy: Tensor, moment: Moment) -> Tensor:
         asked = len(both) if guidance.acts_at(moment.t) else 1
@@ -47,7 +48,7 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
         seen = (noisy if beside is None else torch.cat([noisy, beside], dim=1)).to(dtype)
         words = both[:asked], None if vector is None else vector[:asked]
         alone = noisy.to(dtype).expand(asked, -1, -1, -1)
-        added = sum_controls(controls, alone, timestep, *words, step=moment.index, steps=leg.moves) if controls else None
+        added = sum_controls(controls, alone, timestep, *words, step=leg.before + moment.index, steps=leg.whole) if controls else None
         output = model.denoiser(seen.expand(asked, -1, -1, -1), timestep, *words, added).float()
         if asked > 1:
             output = guidance.combine(output[:1], output[1:])
@@ -63,13 +64,15 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
 
 
 def to_controls(job: Job, leg: Leg) -> list[Control]:
-    """The ControlNets at work in a leg."""
+    """The ControlNets at work in a leg: none in the refiner's, for which they were not made."""
+    if leg.refines:
+        return []
     return [one.to_control(leg.width, leg.height, job.model.codec.space.latent_downscale) for one in job.guides]
 
 
-def build_vector(job: Job, leg: Leg, told: Sequence[Condition]) -> Float[Tensor, "b v"] | None:
+def build_vector(model: Model, leg: Leg, told: Sequence[Condition]) -> Float[Tensor, "b v"] | None:
     """What the network is told beside tokens, a row for each prompt, the negative one last; None where it is told nothing."""
-    config = job.model.family.denoiser.vector
+    config = model.family.denoiser.vector
     if config is None:
         return None
     height, width = float(leg.height), float(leg.width)
@@ -79,4 +82,4 @@ def build_vector(job: Job, leg: Leg, told: Sequence[Condition]) -> Float[Tensor,
         for one, score in zip(told, AESTHETIC, strict=False)
         if one.pooled is not None
     ]
-    return torch.cat(rows).to(job.model.placement.dtype)
+    return torch.cat(rows).to(model.placement.dtype)

@@ -48,7 +48,8 @@ class Request:
     model's own size, and put back. `raw` leaves the picture as it was decoded, without putting back what was to stay.
     `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
     many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
-    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets.
+    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets. At `handover`, a share of the times from noise to picture,
+    the model's refiner takes over.
     """
 
     prompt: str
@@ -77,6 +78,7 @@ class Request:
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Guide, ...] = ()
+    handover: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST:
@@ -92,6 +94,8 @@ class Request:
             raise RequestError("a mask and two passes at once", hint="--only-masked draws the masked part at the model's own size")
         if not 0 <= self.feather <= FEATHER:
             raise RequestError(f"feather {self.feather}: expected 0 to {FEATHER} pixels", hint="--feather 8")
+        if self.handover is not None and not 0 < self.handover < 1:
+            raise RequestError(f"handover {self.handover}: expected more than 0, less than 1", hint="--handover 0.8 leaves the last fifth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +128,7 @@ class Plan:
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[str, ...] = ()
+    handover: float | None = None
 
 
 def to_plan(request: Request, family: Family, size: tuple[int, int] | None = None) -> Plan:
@@ -163,6 +168,7 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         rescale=request.rescale,
         interval=request.interval,
         controls=tuple(map(str, request.controls)),
+        handover=request.handover,
     )
 
 

@@ -73,10 +73,15 @@ def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Ite
         if share in (0, 1):
             found = pictures[int(share)]
         else:
-            between = mix(tokens[0].positive, tokens[1].positive, share)
-            found = finish(generate(model, start, tokens=Tokens(between, tokens[0].negative)))
+            found = finish(generate(model, start, tokens=mix_tokens(tokens[0], tokens[1], share)))
         pixel = (1 - share) * images[0] + share * images[1]
         yield Frame(number=number, total=frames, share=share, latent=found.image, pixel=pixel, notes=found.notes)
+
+
+def mix_tokens(start: Tokens, end: Tokens, share: float) -> Tokens:
+    """Between two prompts, led away from what the first one is."""
+    refiner = None if start.refiner is None or end.refiner is None else mix_tokens(start.refiner, end.refiner, share)
+    return Tokens(mix(start.positive, end.positive, share), start.negative, refiner)
 
 
 def mix(start: Condition, end: Condition, share: float) -> Condition:

@@ -35,8 +35,9 @@ class Edition:
     """One published variant of a family's denoiser; `marks` are what it shows beyond those of the family.
 
     `space`, `keymap`, `denoiser` and `text` are the family's own where they are None. `reads` lists what the network is shown beside the
-    noisy latent, in the order of its channels: a mask (1 where it is to draw), a map
-    of depth, the latent of a picture.
+    noisy latent, in the order of its channels: a mask (1 where it is to draw), a map of depth, the latent of a picture.
+
+    One with a `handover` refines what another edition has begun: it takes over, unless asked otherwise, when that share of the times is over.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Edition:
     denoiser: UNetConfig | None = None
     text: ClipText | None = None
     reads: tuple[Extra, ...] = ()
+    handover: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class KnownFamily:
 class Family(KnownFamily):
     """A line that can draw here: its networks, its process and what the denoiser's output means.
 
-    The last only where no one of `readings` holds; `reads`: see Edition.
+    The last only where no one of `readings` holds; `reads` and `handover`: see Edition.
     """
 
     denoiser: UNetConfig
@@ -90,6 +92,7 @@ class Family(KnownFamily):
     defaults: Defaults
     readings: tuple[Reading, ...] = ()
     reads: tuple[Extra, ...] = ()
+    handover: float | None = None
 
     def to_edition(self, name: str) -> Family:
         """The family as one of its editions has it."""
@@ -102,4 +105,5 @@ class Family(KnownFamily):
             denoiser=edition.denoiser or self.denoiser,
             text=edition.text or self.text,
             reads=edition.reads or self.reads,
+            handover=edition.handover,
         )
