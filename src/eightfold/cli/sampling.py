@@ -135,7 +135,7 @@ class Sampling:
         ddpm, ddim, euler, euler-ancestral, heun, dpm2, dpm2-ancestral, dpm++2s-ancestral, dpm++2m, dpm++2m-sde, dpm++3m, dpm++3m-sde,
         dpm++sde, lms, plms, unipc, unipc3 or lcm.
     grid
-        The times of the steps: uniform, leading, trailing, karras, exponential, beta or ays.
+        The times of the steps: uniform, leading, trailing, karras, exponential, beta, ays or lcm.
     guidance
         How closely to follow the prompt; 1 is none.
     rescale

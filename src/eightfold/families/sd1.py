@@ -11,6 +11,7 @@ from .processes import SD_PROCESS
 from .spaces import SD
 
 UNET = UNetConfig(channels=4, out_channels=4, context=768, heads=8)
+TOLD = "time_embedding.cond_proj.weight"
 
 SD1 = Family(
     name="sd1",
@@ -27,7 +28,14 @@ SD1 = Family(
         Mark("add_embedding.linear_1.weight", absent=True),
     ),
     editions=(
-        Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)),)),
+        Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)), Mark(TOLD, absent=True))),
+        # latent consistency models (arXiv 2310.04378); the defaults are those of diffusers' pipeline for them
+        Edition(
+            name="lcm",
+            marks=(Mark("conv_in.weight", (None, 4, 3, 3)), Mark(TOLD, (None, 256))),
+            denoiser=replace(UNET, guidance=256),
+            defaults=Defaults(size=(512, 512), steps=4, sampler="lcm", grid="lcm", guidance=8.5),
+        ),
         Edition(
             name="inpaint",
             marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),

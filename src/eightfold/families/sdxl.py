@@ -14,6 +14,7 @@ BASE = (
     Mark("add_embedding.linear_1.weight", (None, 2816)),
     Mark("down_blocks.2.attentions.1.transformer_blocks.9.attn2.to_k.weight", (None, 2048)),
 )
+TOLD = "time_embedding.cond_proj.weight"
 SIZES = ("height", "width", "top", "left")
 UNET = UNetConfig(
     channels=4,
@@ -52,7 +53,13 @@ SDXL_FAMILY = Family(
     defaults=Defaults(size=(1024, 1024), steps=30, sampler="dpm++2m", grid="karras", guidance=5.0),
     marks=(Mark("conv_in.weight"), Mark("down_blocks.0.attentions.0.proj_in.weight", absent=True)),
     editions=(
-        Edition(name="base", marks=(*BASE, Mark("conv_in.weight", (None, 4, 3, 3)))),
+        Edition(name="base", marks=(*BASE, Mark("conv_in.weight", (None, 4, 3, 3)), Mark(TOLD, absent=True))),
+        Edition(
+            name="lcm",
+            marks=(*BASE, Mark("conv_in.weight", (None, 4, 3, 3)), Mark(TOLD, (None, 256))),
+            denoiser=replace(UNET, guidance=256),
+            defaults=Defaults(size=(1024, 1024), steps=4, sampler="lcm", grid="lcm", guidance=8.0),  # diffusers' guide to them
+        ),
         Edition(
             name="inpaint",
             marks=(*BASE, Mark("conv_in.weight", (None, 9, 3, 3))),

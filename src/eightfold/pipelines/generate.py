@@ -101,7 +101,7 @@ def resolve(model: Model, request: Request) -> Outline:
     for prompt in (request.prompt, request.negative):
         model.text.check(prompt, ignore_unknown=request.ignore_unknown)
     build_sampler(plan.sampler, eta=plan.eta)
-    build_guidance(plan)
+    build_guidance(plan, model.family)
     return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height))
 
 
@@ -153,7 +153,7 @@ def hand_over(leg: Leg, handover: float) -> tuple[Leg, ...]:
 def encode_prompts(model: Model, plan: Plan) -> Tokens:
     """The prompt's tokens, and where guidance asks for them the negative prompt's; what a refiner reads in them as well."""
     refiner = None if model.refiner is None else encode_prompts(model.refiner, plan)
-    if not build_guidance(plan).needs_negative:
+    if not build_guidance(plan, model.family).needs_negative:
         return Tokens(model.text.encode([plan.prompt]), None, refiner)
     positive, negative = model.text.encode_pair(plan.prompt, plan.negative or None)
     return Tokens(positive, negative, refiner)

@@ -14,6 +14,7 @@ from ..denoisers.unet import to_vector
 from ..diffusion.guidance import ClassifierFree
 from ..diffusion.moves import Denoise, Moment
 from ..diffusion.predict import to_clean
+from ..specs.family import Family
 from ..text.condition import Condition
 from .bundle import Model
 from .canvas import Canvas
@@ -24,8 +25,10 @@ from .request import Plan
 AESTHETIC = (6.0, 2.5)  # how pictures are to look and not to look, out of 10 (Stability-AI/generative-models, sgm/inference/api.py)
 
 
-def build_guidance(plan: Plan) -> ClassifierFree:
-    return ClassifierFree(plan.guidance, plan.rescale, plan.interval)
+def build_guidance(plan: Plan, family: Family) -> ClassifierFree:
+    """None, that is a scale of 1, for a network that is told the scale. Raises RequestError for what cannot be."""
+    asked = ClassifierFree(plan.guidance, plan.rescale, plan.interval)
+    return asked if family.denoiser.guidance is None else ClassifierFree(1.0)
 
 
 def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
@@ -35,12 +38,13 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
     the noise that it began with, in every sampler, and what a sampler remembers of earlier steps stays true.
     """
     model, tokens = job.find_model(leg), job.find_tokens(leg)
-    guidance = build_guidance(job.plan)
+    guidance = build_guidance(job.plan, model.family)
     process, dtype = model.family.process, model.placement.dtype
     told = [tokens.positive] if tokens.negative is None else [tokens.positive, tokens.negative]
     both = torch.cat([one.tokens for one in told])
     controls = to_controls(job, leg)
     vector, beside = build_vector(model, leg, told), None if canvas is None else canvas.beside
+    scale = {} if model.family.denoiser.guidance is None else {"guidance": torch.tensor([job.plan.guidance], device=both.device)}
 
     def denoise(noisy: Tensor, moment: Moment) -> Tensor:
         asked = len(both) if guidance.acts_at(moment.t) else 1
@@ -49,7 +53,7 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
         words = both[:asked], None if vector is None else vector[:asked]
         alone = noisy.to(dtype).expand(asked, -1, -1, -1)
         added = sum_controls(controls, alone, timestep, *words, step=leg.before + moment.index, steps=leg.whole) if controls else None
-        output = model.denoiser(seen.expand(asked, -1, -1, -1), timestep, *words, added).float()
+        output = model.denoiser(seen.expand(asked, -1, -1, -1), timestep, *words, added, **scale).float()
         if asked > 1:
             output = guidance.combine(output[:1], output[1:])
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)

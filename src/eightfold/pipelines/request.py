@@ -141,6 +141,8 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
     guidance = defaults.guidance if request.guidance is None else request.guidance
     if request.negative and guidance == 1:
         raise RequestError("a negative prompt has no effect at guidance 1", hint="leave one of the two out; guidance 3 to 9 is usual")
+    if family.denoiser.guidance is not None:
+        refuse_beside_told(request)
     return Plan(
         prompt=request.prompt,
         negative=request.negative,
@@ -170,6 +172,14 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         controls=tuple(map(str, request.controls)),
         handover=request.handover,
     )
+
+
+def refuse_beside_told(request: Request) -> None:
+    """Raise RequestError for what changes guidance, where the network itself is told the scale and asked once a step."""
+    asked = {"a negative prompt": request.negative, "a rescale": request.rescale, "an interval": request.interval != (0.0, 1.0)}
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise RequestError(f"{name} has no effect on this model, which is told its guidance as a number", hint="leave it out")
 
 
 def choose_strength(request: Request, family: Family) -> float:

@@ -34,8 +34,8 @@ Extra = Literal["mask", "depth", "picture"]
 class Edition:
     """One published variant of a family's denoiser; `marks` are what it shows beyond those of the family.
 
-    `space`, `keymap`, `denoiser` and `text` are the family's own where they are None. `reads` lists what the network is shown beside the
-    noisy latent, in the order of its channels: a mask (1 where it is to draw), a map of depth, the latent of a picture.
+    `space`, `keymap`, `denoiser`, `text` and `defaults` are the family's own where they are None. `reads` lists what the network is shown
+    beside the noisy latent, in the order of its channels: a mask (1 where it is to draw), a map of depth, the latent of a picture.
 
     One with a `handover` refines what another edition has begun: it takes over, unless asked otherwise, when that share of the times is over.
     """
@@ -46,6 +46,7 @@ class Edition:
     keymap: Keymap | None = None
     denoiser: UNetConfig | None = None
     text: ClipText | None = None
+    defaults: Defaults | None = None
     reads: tuple[Extra, ...] = ()
     handover: float | None = None
 
@@ -104,6 +105,7 @@ class Family(KnownFamily):
             keymap=edition.keymap or self.keymap,
             denoiser=edition.denoiser or self.denoiser,
             text=edition.text or self.text,
+            defaults=edition.defaults or self.defaults,
             reads=edition.reads or self.reads,
             handover=edition.handover,
         )
