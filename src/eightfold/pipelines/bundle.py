@@ -23,7 +23,7 @@ from ..checkpoints.inventory import read_inventory
 from ..checkpoints.inversions import read_inversion
 from ..checkpoints.kinds import Kind
 from ..checkpoints.load import load_module, read_tensors
-from ..checkpoints.readings import find_reading
+from ..checkpoints.readings import find_meaning
 from ..checkpoints.texttowers import find_towers, read_towers
 from ..codec.codec import Codec
 from ..codec.engine import Engine
@@ -116,9 +116,11 @@ def load(
     inventory = read_inventory(path)
     parts = claim_components(inventory)
     family, kind, tensors = read_denoiser(inventory, parts, path)
-    family, reading = find_reading(family, tensors, inventory.tensors, extras.prediction)
+    meaning = find_meaning(family, tensors, inventory, extras.prediction)
+    family = meaning.family
     text = load_text(family, inventory, extras, placement)
     codec, warnings = load_vae(family, parts, path, vae, placement)
+    codec = codec if meaning.normalisation is None else replace(codec, normalisation=meaning.normalisation)
     denoiser = load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
     warnings += attach_adapters(extras.adapters, family, denoiser, text.towers if isinstance(text, ClipConditioner) else ())
     model = Model(
@@ -130,7 +132,7 @@ def load(
         placement=placement,
         source=str(path),
         extras=extras,
-        notes=(reading,) if reading else (),
+        notes=(meaning.note,) if meaning.note else (),
         warnings=warnings,
     )
     return model if extras.refiner is None else replace(model, refiner=load_refiner(to_path(extras.refiner, offline=offline), model))
@@ -143,7 +145,8 @@ def load_refiner(path: Path, base: Model) -> Model:
     """
     inventory, placement = read_inventory(path), base.placement
     family, kind, tensors = read_denoiser(inventory, claim_components(inventory), path)
-    family, reading = find_reading(family, tensors, inventory.tensors, None)
+    meaning = find_meaning(family, tensors, inventory, None)
+    family = meaning.family
     refuse_refiner(family, kind, path, base)
     assert isinstance(family.text, ClipText)
     own = base.text if isinstance(base.text, ClipConditioner) else None
@@ -158,7 +161,7 @@ def load_refiner(path: Path, base: Model) -> Model:
         text=ClipConditioner(text=family.text, towers=towers, inversions=own.inversions if own else ()),
         placement=placement,
         source=str(path),
-        notes=(reading,) if reading else (),
+        notes=(meaning.note,) if meaning.note else (),
     )
 
 

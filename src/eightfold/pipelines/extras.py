@@ -23,7 +23,7 @@ class Extras:
     """`text` are files with text towers that the model's file has not, or others in their place; `embeddings` textual inversions;
     `adapters` files of LoRA and the like, each with its weight; `skip` reads the text so many layers earlier.
 
-    `prediction` is what the output means, "noise", "velocity" or "clean", where the file's own marks are not to decide.
+    `prediction` is what the output means, "noise", "velocity", "clean" or "edm", where the file's own marks are not to decide.
     `refiner` is a file, a folder or a hub's name: the model that finishes what this one begins.
     """
 

@@ -8,11 +8,11 @@ from typing import Literal, get_args
 from .keymap import Keymap
 from .mark import Mark
 from .network import UNetConfig, WordsConfig
-from .process import ScaledLinear
+from .process import Process
 from .space import Space
 from .text import ClipText
 
-Prediction = Literal["noise", "velocity", "clean"]
+Prediction = Literal["noise", "velocity", "clean", "edm"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 
@@ -53,16 +53,24 @@ class Edition:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Another meaning of a denoiser's output than its family's, and the tensor by which a file says so; None: as the family has it.
+    """Another meaning of a denoiser's output than its family's, and how a file says so; what is None is as the family has it.
 
-    With `spread` the standard deviation of that tensor's numbers (under its name in our layout) has to be above it.
+    It says so by the tensor `key`; with `spread` the standard deviation of its numbers (under its name in our layout) has to be above that.
+    Or by any one of what is `declared`: a name in its metadata, or "scheduler.NAME" in the scheduler's configuration of a diffusers folder,
+    and the value there.
+
+    `levels` are the tensors that hold the lowest and the highest noise level of an Edm process, which has its own where they are not there;
+    `moments` those with the mean and the standard deviation of every channel of the raw latents, by which these are normalised.
     """
 
-    key: str
+    key: str = ""
     spread: float | None = None
+    declared: tuple[tuple[str, str], ...] = ()
     prediction: Prediction | None = None
-    process: ScaledLinear | None = None
-    size: tuple[int, int] | None = None
+    process: Process | None = None
+    levels: tuple[str, str] | None = None
+    moments: tuple[str, str] | None = None
+    defaults: Defaults | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +96,7 @@ class Family(KnownFamily):
 
     denoiser: UNetConfig
     text: WordsConfig | ClipText
-    process: ScaledLinear
+    process: Process
     prediction: Prediction
     defaults: Defaults
     readings: tuple[Reading, ...] = ()
