@@ -23,7 +23,7 @@ from eightfold.specs.mark import Mark
 from eightfold.specs.network import UNetConfig, VectorConfig
 from eightfold.specs.text import ClipText
 from pocketfile import POCKET_FILE
-from toytowers import BOTH, REFINER, build_towers, to_toy_file
+from toytowers import BOTH, REFINER, build_tower, to_toy_file
 from weights import randomise
 
 BESIDE = "add_embedding.linear_1.weight"
@@ -76,7 +76,8 @@ def write_model(
     tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in randomise(UNet(config), seed=seed).state_dict().items()}
     if vae:
         tensors |= {f"vae.{name}": tensor for name, tensor in read_tensors(POCKET_FILE, "autoencoder.").items()}
-    for reading, tower in zip(text.readings, build_towers(text), strict=True) if text else ():
-        tensors |= {f"text_encoders.{reading.tower.name}.{name}": tensor for name, tensor in to_toy_file(tower).items()}
+    for tower in (reading.tower for reading in text.readings) if text else ():
+        own = to_toy_file(build_tower(tower, seed=tower.width))  # the same in every file
+        tensors |= {f"text_encoders.{tower.name}.{name}": tensor for name, tensor in own.items()}
     write_safetensors(path, {**tensors, **dict(marks)}, {}, overwrite=False)
     return path

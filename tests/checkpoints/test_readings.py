@@ -28,7 +28,9 @@ EDM = {"edm_mean": MEAN.view(1, 4, 1, 1), "edm_std": STD.view(1, 4, 1, 1)}
 ONE = torch.zeros(1)
 
 
-def read(path: Path, family: Family, marks: dict[str, Tensor], metadata: dict[str, str] | None = None, prediction: str | None = None) -> Meaning:
+def read(
+    path: Path, family: Family, marks: dict[str, Tensor], metadata: dict[str, str] | None = None, prediction: str | None = None
+) -> Meaning:
     write_safetensors(path / "x.safetensors", {"other": ONE, **marks}, metadata or {}, overwrite=True)
     return find_meaning(family, marks, read_inventory(path / "x.safetensors"), prediction)
 

@@ -56,7 +56,8 @@ def test_it_is_asked_once_and_told_the_scale(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "name"), [({"negative": "a ball"}, "a negative prompt"), ({"rescale": 0.7}, "a rescale"), ({"interval": (0.1, 0.9)}, "an interval")]
+    ("changes", "name"),
+    [({"negative": "a ball"}, "a negative prompt"), ({"rescale": 0.7}, "a rescale"), ({"interval": (0.1, 0.9)}, "an interval")],
 )
 def test_what_would_do_nothing_is_refused(model: Model, changes: dict[str, object], name: str) -> None:
     with pytest.raises(RequestError, match=f"{name} has no effect on this model") as caught:

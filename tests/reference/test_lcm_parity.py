@@ -60,7 +60,7 @@ def draw_noise(number: int) -> torch.Tensor:
 def test_a_whole_run(guidance: float) -> None:
     """The network is told the guidance, and asked once a step."""
     model = build_model(SD1, replace(TWO, guidance=256))
-    pipeline = build_pipeline("LatentConsistencyModelPipeline", model, LCMScheduler(**TABLE))
+    pipeline = build_pipeline("LatentConsistencyModelPipeline", model, LCMScheduler(**TABLE, steps_offset=1))
     told = {"prompt_embeds": tell(model)["prompt_embeds"], "width": SIZE[0], "height": SIZE[1]}
     generator = torch.Generator().manual_seed(5)
     expected = pipeline(**told, num_inference_steps=4, guidance_scale=guidance, generator=generator, output_type="latent").images
@@ -73,7 +73,7 @@ def test_a_whole_run(guidance: float) -> None:
 def test_an_ordinary_network_with_their_sampler() -> None:
     """As it is with a LoRA that makes a consistency model of it: no guidance is told, and at 1 none is computed."""
     model = build_model(SD1, TWO)
-    pipeline = build_pipeline("StableDiffusionPipeline", model, LCMScheduler(**TABLE))
+    pipeline = build_pipeline("StableDiffusionPipeline", model, LCMScheduler(**TABLE, steps_offset=1))
     told = {**tell(model), "width": SIZE[0], "height": SIZE[1], "num_inference_steps": 8, "guidance_scale": 1.0, "output_type": "latent"}
     expected = pipeline(**told, generator=torch.Generator().manual_seed(5)).images
     compare(finish(model, noise_source="diffusers", sampler="lcm", grid="lcm", guidance=1.0).noisy, expected)

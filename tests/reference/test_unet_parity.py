@@ -46,7 +46,7 @@ CONFIGS = {
         TWO, multipliers=(1, 2, 4), attention=(0, 1, 2), middle=2, heads=None, head_width=16, linear_projection=True, vector=VECTOR
     ),
     "four, a vector": replace(FOUR, attention=(0, 2, 2, 0), middle=2, vector=VECTOR),
-    "two, guidance": replace(TWO, guidance=24),
+    "two, guidance": replace(TWO, guidance=16),
 }
 SIZES = {"even": (2, 8, 16), "odd": (1, 9, 7), "uneven": (1, 11, 6), "one pixel": (1, 1, 1)}  # batch, height, width
 

@@ -35,8 +35,8 @@ class Meaning:
 def find_meaning(family: Family, tensors: Mapping[str, Tensor], inventory: Inventory, prediction: str | None) -> Meaning:
     """By the first of the family's readings that holds. `tensors` are the denoiser's, in our layout, `inventory` is the whole file's.
 
-    A `prediction` that is asked for goes before what is found; what noise is to the model stays as it was found. Raises RequestError for one
-    that does not exist, CheckpointError where the file's own numbers cannot be.
+    A `prediction` that is asked for goes before what is found; what noise is to the model stays as it was found. Raises RequestError for
+    one that does not exist, CheckpointError where the file's own numbers cannot be.
     """
     chosen = next((one for one in PREDICTIONS if one == prediction), None)
     if prediction is not None and chosen is None:
@@ -69,7 +69,8 @@ def holds(reading: Reading, tensors: Mapping[str, Tensor], inventory: Inventory,
         if facts.get(name) == value:
             return True, f"its {name} is {value}"
     if reading.spread is None:
-        return bool(reading.key) and reading.key in inventory.tensors, f"the file has {reading.key}" if reading.key in inventory.tensors else ""
+        found = bool(reading.key) and reading.key in inventory.tensors
+        return found, f"the file has {reading.key}" if found else ""
     if reading.key not in tensors:
         return False, ""
     spread = float(tensors[reading.key].float().std())

@@ -1,4 +1,4 @@
-"""The processes that families share, and how files name them. The knots are the schedules of Align Your Steps (arXiv 2404.14507), as times."""
+"""The processes that families share, and how files name them. The knots are the schedules of Align Your Steps (arXiv 2404.14507)."""
 
 from ..specs.process import Edm, ScaledLinear
 

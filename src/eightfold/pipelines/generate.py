@@ -142,7 +142,9 @@ def hand_over(leg: Leg, handover: float) -> tuple[Leg, ...]:
     """
     own = sum(t > 1 - handover + 1e-9 for t in leg.times[:-1])
     if own == leg.moves:
-        what = f"handover {handover}: the last of the {leg.moves} steps begins at the time {leg.times[-2]:.3f}, before the refiner takes over"
+        what = (
+            f"handover {handover}: the last of the {leg.moves} steps begins at the time {leg.times[-2]:.3f}, before the refiner takes over"
+        )
         raise RequestError(what, hint="more steps, or an earlier handover")
     if own == 0:
         return (leg._replace(refines=True),)

@@ -48,8 +48,8 @@ class Request:
     model's own size, and put back. `raw` leaves the picture as it was decoded, without putting back what was to stay.
     `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
     many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
-    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets. At `handover`, a share of the times from noise to picture,
-    the model's refiner takes over.
+    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets. At `handover`, a share of the times from noise to
+    picture, the model's refiner takes over.
     """
 
     prompt: str

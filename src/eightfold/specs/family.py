@@ -37,7 +37,8 @@ class Edition:
     `space`, `keymap`, `denoiser`, `text` and `defaults` are the family's own where they are None. `reads` lists what the network is shown
     beside the noisy latent, in the order of its channels: a mask (1 where it is to draw), a map of depth, the latent of a picture.
 
-    One with a `handover` refines what another edition has begun: it takes over, unless asked otherwise, when that share of the times is over.
+    One with a `handover` refines what another edition has begun: unless asked otherwise, it takes over when that share of the times is
+    over.
     """
 
     name: str

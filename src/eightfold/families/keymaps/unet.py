@@ -24,7 +24,6 @@ ATTENTION = (
 
 WAY_DOWN = (
     Row("time_embed.{2n}.", "time_embedding.linear_{n+1}."),
-    Row("time_embed.cond_proj.", "time_embedding.cond_proj."),
     Row("label_emb.0.{2n}.", "add_embedding.linear_{n+1}."),
     Row("input_blocks.0.0.", "conv_in."),
     Row("input_blocks.{3l+r+1}.0.", "down_blocks.{l}.resnets.{r<2}.", RESIDUAL),
