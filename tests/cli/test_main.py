@@ -59,6 +59,7 @@ SAMPLING = (
     "--rescale",
     "--interval",
     "--handover",
+    "--picture-guidance",
     "--eta",
     "--seed",
     "--noise-source",

@@ -83,7 +83,11 @@ def take(family: Family, reading: Reading, inventory: Inventory) -> Meaning:
     if reading.levels is not None:
         process = read_levels(process, reading.levels, inventory)
     found = replace(
-        family, prediction=reading.prediction or family.prediction, process=process, defaults=reading.defaults or family.defaults
+        family,
+        prediction=reading.prediction or family.prediction,
+        process=process,
+        defaults=reading.defaults or family.defaults,
+        reads=reading.reads or family.reads,
     )
     normalisation = None if reading.moments is None else read_moments(reading.moments, family.space.latent_channels, inventory)
     return Meaning(family=found, normalisation=normalisation)

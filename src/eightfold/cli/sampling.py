@@ -142,6 +142,8 @@ class Sampling:
         How far to take guidance's contrast back, 0 to 1; 0.7 suits models that predict velocity.
     interval
         LOW,HIGH: guidance acts between these times only; 1 is noise, 0 the picture.
+    picture_guidance
+        How closely to keep to the picture, for models that change pictures by instructions (InstructPix2Pix); by default 1.5.
     handover
         The share of the times after which --refiner takes over: 0.8 leaves it the last fifth, and is the default.
     eta
@@ -169,6 +171,7 @@ class Sampling:
     guidance: float | None = None
     rescale: float | None = None
     interval: str | None = None
+    picture_guidance: float | None = None
     handover: float | None = None
     eta: float | None = None
     seed: WholeOrNone = None

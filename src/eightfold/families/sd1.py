@@ -51,9 +51,16 @@ SD1 = Family(
             name="inpaint",
             marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),
             denoiser=replace(UNET, channels=9),
-            reads=("mask", "picture"),
+            reads=("mask", "covered"),
         ),
-        Edition(name="instruct", marks=(Mark("conv_in.weight", (None, 8, 3, 3)),), denoiser=replace(UNET, channels=8), reads=("picture",)),
+        # InstructPix2Pix (arXiv 2211.09800; timothybrooks/instruct-pix2pix)
+        Edition(
+            name="instruct",
+            marks=(Mark("conv_in.weight", (None, 8, 3, 3)),),
+            denoiser=replace(UNET, channels=8),
+            reads=("raw",),
+            picture_guidance=1.5,
+        ),
     ),
     keymap=SD_UNET,
 )

@@ -43,7 +43,7 @@ SD2 = Family(
             name="inpaint",
             marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),
             denoiser=replace(UNET, channels=9),
-            reads=("mask", "picture"),
+            reads=("mask", "covered"),
         ),
         Edition(name="depth", marks=(Mark("conv_in.weight", (None, 5, 3, 3)),), denoiser=replace(UNET, channels=5), reads=("depth",)),
     ),

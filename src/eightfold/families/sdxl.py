@@ -95,13 +95,16 @@ SDXL_FAMILY = Family(
             name="inpaint",
             marks=(*BASE, Mark("conv_in.weight", (None, 9, 3, 3))),
             denoiser=replace(UNET, channels=9),
-            reads=("mask", "picture"),
+            reads=("mask", "covered"),
         ),
         Edition(
             name="instruct",
             marks=(*BASE, Mark("conv_in.weight", (None, 8, 3, 3))),
             denoiser=replace(UNET, channels=8),
-            reads=("picture",),
+            reads=("raw",),
+            # CosXL's editing model is shown the latent as others see it (ComfyUI comfy/supported_models.py; diffusers' is_cosxl_edit)
+            readings=(replace(READINGS[0], reads=("latent",)), *READINGS[1:]),
+            picture_guidance=1.5,
         ),
         Edition(
             name="refiner",

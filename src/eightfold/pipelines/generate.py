@@ -107,9 +107,15 @@ def resolve(model: Model, request: Request) -> Outline:
 
 def check_reads(model: Model, request: Request) -> None:
     """A network that is shown a picture or a mask cannot do without."""
-    for name, given, hint in (("picture", request.start, "--start IMAGE"), ("mask", request.mask, "--start IMAGE --mask MASK")):
-        if name in model.family.reads and given is None:
-            raise RequestError(f"{model.source} is a {model.family.name} model ({model.edition}) that is shown a {name}", hint=hint)
+    who, reads = f"{model.source} is a {model.family.name} model ({model.edition}) that is shown a", model.family.reads
+    if "depth" in reads:
+        raise RequestError(
+            f"{who} map of depth, which cannot be given it here", hint="another model, with a ControlNet for depth: --control"
+        )
+    if reads and request.start is None:
+        raise RequestError(f"{who} picture", hint="--start IMAGE")
+    if "mask" in reads and request.mask is None:
+        raise RequestError(f"{who} mask", hint="--start IMAGE --mask MASK")
 
 
 def choose_handover(model: Model, request: Request) -> float | None:

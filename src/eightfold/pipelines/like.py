@@ -103,7 +103,7 @@ def to_settings(found: Provenance, begins: bool) -> dict[str, Any]:
     said = found.extra
     settings: dict[str, Any] = {"enlarge": to_number(said.get("enlarge")), "enlarge_strength": to_number(said.get("enlarge_strength"))}
     settings["rescale"] = to_number(said.get("rescale"))
-    settings["handover"] = to_number(said.get("handover"))
+    settings |= {name: to_number(said.get(name)) for name in ("handover", "picture_guidance")}
     interval = to_text(said.get("interval"))
     settings["interval"] = to_interval(interval.strip("[]")) if interval else None
     if begins:

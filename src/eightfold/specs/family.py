@@ -27,7 +27,7 @@ class Defaults:
     guidance: float
 
 
-Extra = Literal["mask", "depth", "picture"]
+Extra = Literal["mask", "depth", "covered", "raw", "latent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,11 @@ class Edition:
     """One published variant of a family's denoiser; `marks` are what it shows beyond those of the family.
 
     `space`, `keymap`, `denoiser`, `text` and `defaults` are the family's own where they are None. `reads` lists what the network is shown
-    beside the noisy latent, in the order of its channels: a mask (1 where it is to draw), a map of depth, the latent of a picture.
+    beside the noisy latent, in the order of its channels: a mask (1 where it is to draw), a map of depth, the latent of a picture that is
+    grey where it is to draw ("covered"), the mode of a picture's posterior as it is ("raw") or normalised ("latent").
+
+    One that is shown a whole picture is also guided by it: `picture_guidance` is by how much where nothing is said. Its `readings`, unless
+    None, take the place of the family's.
 
     One with a `handover` refines what another edition has begun: unless asked otherwise, it takes over when that share of the times is
     over.
@@ -49,6 +53,8 @@ class Edition:
     text: ClipText | None = None
     defaults: Defaults | None = None
     reads: tuple[Extra, ...] = ()
+    readings: tuple[Reading, ...] | None = None
+    picture_guidance: float | None = None
     handover: float | None = None
 
 
@@ -72,6 +78,7 @@ class Reading:
     levels: tuple[str, str] | None = None
     moments: tuple[str, str] | None = None
     defaults: Defaults | None = None
+    reads: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +99,7 @@ class KnownFamily:
 class Family(KnownFamily):
     """A line that can draw here: its networks, its process and what the denoiser's output means.
 
-    The last only where no one of `readings` holds; `reads` and `handover`: see Edition.
+    The last only where no one of `readings` holds; `reads`, `picture_guidance` and `handover`: see Edition.
     """
 
     denoiser: UNetConfig
@@ -102,6 +109,7 @@ class Family(KnownFamily):
     defaults: Defaults
     readings: tuple[Reading, ...] = ()
     reads: tuple[Extra, ...] = ()
+    picture_guidance: float | None = None
     handover: float | None = None
 
     def to_edition(self, name: str) -> Family:
@@ -116,5 +124,7 @@ class Family(KnownFamily):
             text=edition.text or self.text,
             defaults=edition.defaults or self.defaults,
             reads=edition.reads or self.reads,
+            readings=self.readings if edition.readings is None else edition.readings,
+            picture_guidance=edition.picture_guidance,
             handover=edition.handover,
         )
