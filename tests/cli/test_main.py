@@ -58,6 +58,8 @@ SAMPLING = (
     "--guidance",
     "--rescale",
     "--interval",
+    "--handover",
+    "--picture-guidance",
     "--eta",
     "--seed",
     "--noise-source",
@@ -65,7 +67,7 @@ SAMPLING = (
     "--variation",
 )
 BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--control", "--enlarge")
-BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction")
+BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction", "--refiner")
 OPTIONS = {
     "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
     "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--across", "--down"),

@@ -182,7 +182,7 @@ def test_inpainting_with_a_plain_model() -> None:
 @torch.no_grad()
 def test_inpainting_with_a_model_that_is_shown_the_mask() -> None:
     config = replace(TWO, channels=9)
-    model = build_model(replace(SD1, reads=("mask", "picture")), config)
+    model = build_model(replace(SD1, reads=("mask", "covered")), config)
     pipeline = build_pipeline("StableDiffusionInpaintPipeline", model, build_scheduler(model, clip_sample=False))
     picture, mask = Picture(draw(1, 3, SIZE[1], SIZE[0], seed=11).clamp(-1, 1)), torch.zeros(1, 1, SIZE[1], SIZE[0])
     mask[..., 8:32, 16:40] = 1

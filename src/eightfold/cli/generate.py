@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..codec.pixels import Picture
     from ..pipelines.bundle import Model
     from ..pipelines.generate import GenerationStep
+    from ..pipelines.job import Leg
     from ..pipelines.like import Likeness
     from ..pipelines.request import Request
 
@@ -65,7 +66,8 @@ def generate(
         if showing.explain:
             return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
-    record = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning)}) if likeness else {}
+    given = {**vars(choice), **vars(sampling), **vars(beginning), "refiner": beside.refiner}
+    record = to_origin(likeness, like, model, given) if likeness else {}
     record |= to_placement(model.placement)
     outcome = Outcome()
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
@@ -128,13 +130,21 @@ def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
         outline = resolve(model, request)
         record = {"model": model.source, "family": model.family.name, "edition": model.edition, **asdict(outline.plan)}
         record |= {"prediction": model.family.prediction, "notes": list(model.notes), **to_placement(model.placement)}
-        record |= {"legs": [{"width": leg.width, "height": leg.height, "steps": leg.moves} for leg in outline.legs]}
+        record |= {"legs": [to_leg(leg) for leg in outline.legs]}
+        if model.refiner is not None:
+            record |= {"refiner": model.refiner.source}
         lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", [])]
         if outline.decoding is not None:
             record["decoding"] = outline.decoding.to_json()
             lines += outline.decoding.to_lines()
         outcome.add(record, "\n".join(lines), as_json=as_json)
     return outcome.finish(as_json=as_json)
+
+
+def to_leg(leg: Leg) -> dict[str, Any]:
+    """What is told of a part of a run."""
+    shown = {"width": leg.width, "height": leg.height, "steps": leg.moves}
+    return {**shown, "by": "refiner"} if leg.refines else shown
 
 
 def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:

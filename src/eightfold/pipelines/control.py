@@ -132,7 +132,7 @@ def load_control(path: str | Path, *, family: Family, placement: Placement) -> C
     tensors = read_tensors(claimed.part)
     if kinds[0].keymap is not None:
         tensors = to_diffusers(tensors, kinds[0].keymap)
-    network = ControlConfig(unet=replace(family.denoiser, channels=family.denoiser.out_channels))
+    network = ControlConfig(unet=replace(family.denoiser, channels=family.denoiser.out_channels, guidance=None))
     refuse_stranger(tensors, kinds[0], family, path)
     return load_module(lambda: ControlNet(network), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
 

@@ -23,7 +23,8 @@ class Extras:
     """`text` are files with text towers that the model's file has not, or others in their place; `embeddings` textual inversions;
     `adapters` files of LoRA and the like, each with its weight; `skip` reads the text so many layers earlier.
 
-    `prediction` is what the output means, "noise", "velocity" or "clean", where the file's own marks are not to decide.
+    `prediction` is what the output means, "noise", "velocity", "clean" or "edm", where the file's own marks are not to decide.
+    `refiner` is a file, a folder or a hub's name: the model that finishes what this one begins.
     """
 
     text: tuple[str | Path, ...] = ()
@@ -31,12 +32,14 @@ class Extras:
     adapters: tuple[tuple[str | Path, float], ...] = ()
     skip: int = 0
     prediction: str | None = None
+    refiner: str | Path | None = None
 
     def to_record(self) -> dict[str, object]:
         """What was given, for the metadata of a picture."""
         adapters = [{"file": Path(path).name, "weight": weight} for path, weight in self.adapters]
         names = {"text": [Path(path).name for path in self.text], "embeddings": [Path(path).name for path in self.embeddings]}
-        found = {**names, "adapters": adapters, "clip_skip": self.skip}
+        refiner = None if self.refiner is None else Path(self.refiner).name
+        found = {**names, "adapters": adapters, "clip_skip": self.skip, "refiner": refiner}
         return {name: value for name, value in found.items() if value}
 
 

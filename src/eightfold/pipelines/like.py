@@ -103,6 +103,7 @@ def to_settings(found: Provenance, begins: bool) -> dict[str, Any]:
     said = found.extra
     settings: dict[str, Any] = {"enlarge": to_number(said.get("enlarge")), "enlarge_strength": to_number(said.get("enlarge_strength"))}
     settings["rescale"] = to_number(said.get("rescale"))
+    settings |= {name: to_number(said.get(name)) for name in ("handover", "picture_guidance")}
     interval = to_text(said.get("interval"))
     settings["interval"] = to_interval(interval.strip("[]")) if interval else None
     if begins:
@@ -126,7 +127,7 @@ def list_missed(found: Provenance) -> dict[str, str]:
         missed["clip_skip"] = f"clip skip {found.clip_skip}"
     missed |= {f"{LORA}{number}": f"LoRA {show(lora.name)} at {lora.weight:g}" for number, lora in enumerate(found.loras)}
     if found.source == "eightfold":
-        given = {"controls": "control", "adapters": "lora", "embeddings": "embedding"}
+        given = {"controls": "control", "adapters": "lora", "embeddings": "embedding", "refiner": "refiner"}
         said = {name: (to_text(found.extra.get(name)) or "").strip("[]") for name in given}
         return missed | {name: f"{name} {show(text)}: give them with --{given[name]}" for name, text in said.items() if text}
     named = {"model": found.model or found.model_hash, "vae": found.vae or found.vae_hash}
@@ -147,6 +148,8 @@ def compare(found: Provenance, model: Model) -> list[str]:
         return []
     differ: list[str] = []
     weights = {"weights": (found.model_hash, model.fingerprint), "decoder": (found.vae_hash, model.codec.decoder_fingerprint)}
+    if model.refiner is not None:
+        weights["refiner"] = to_text(found.extra.get("refiner_fingerprint")), model.refiner.fingerprint
     differ += [f"{name} {here[:12]}, not {there[:12]}" for name, (there, here) in weights.items() if there and there != here]
     own = {"dtype": name_dtype(model.placement.dtype), **read_versions()}
     for name in ("dtype", "eightfold", "torch"):

@@ -66,13 +66,15 @@ def choose_runner(denoiser: nn.Module | Run, placement: Placement, engine: Engin
         tokens: Tensor | None = None,
         vector: Tensor | None = None,
         added: ControlResiduals | None = None,
+        **scale: Tensor,
     ) -> Tensor:
+        """`scale` is the guidance, for a network that is told it."""
         if isinstance(denoiser, UNet) and placement.device.type == "cpu" and placement.dtype == torch.float32:
             fast = find_stages(denoiser, noisy, engine)
             if fast is not None:
-                state = State(time=denoiser.embed(timestep, vector, noisy.dtype), tokens=tokens)
+                state = State(time=denoiser.embed(timestep, vector, noisy.dtype, **scale), tokens=tokens)
                 return fast.run(denoiser.stages(added), noisy, state)
-        return denoiser(noisy, timestep, tokens, vector, added)
+        return denoiser(noisy, timestep, tokens, vector, added, **scale)
 
     return run
 
