@@ -149,3 +149,10 @@ def read_numbers(inventory: Inventory, name: str) -> tuple[float, ...]:
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"{inventory.source}: {name} is {tensor.tolist()}; expected finite numbers", hint=DAMAGED)
     return tuple(tensor.tolist())
+
+
+def leave_marks(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what only says how the others are meant: a file of a denoiser alone has it among them."""
+    said = [reading for reading in family.readings if reading.spread is None]
+    marks = {name for one in said for name in (one.key, *(one.levels or ()), *(one.moments or ()))}
+    return {name: tensor for name, tensor in tensors.items() if name not in marks}

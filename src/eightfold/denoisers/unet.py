@@ -135,8 +135,8 @@ class UNet(HalfUNet):
             stages += level.resizers()
         return [*stages, self.conv_norm_out, self.conv_out]
 
-    def stages(self) -> list[Stage]:
-        return [self.conv_in, *self.stages_down(), *self.stages_up()]
+    def stages(self, added: ControlResiduals | None = None) -> list[Stage]:
+        return [self.conv_in, *self.stages_down(), *([] if added is None else [added.add_to]), *self.stages_up()]
 
     def forward(
         self,
@@ -152,10 +152,7 @@ class UNet(HalfUNet):
         `guidance` is the scale for a network that is told it. Raises ValueError where one of what the network is told is missing.
         """
         state = State(time=self.embed(timestep, vector, noisy.dtype, guidance), tokens=tokens)
-        x = run_stages([self.conv_in, *self.stages_down()], noisy, state)
-        if added is not None:
-            x = added.add_to(x, state)
-        return run_stages(self.stages_up(), x, state)
+        return run_stages(self.stages(added), noisy, state)
 
 
 def list_widths(config: UNetConfig) -> list[int]:

@@ -23,7 +23,7 @@ from ..checkpoints.inventory import read_inventory
 from ..checkpoints.inversions import read_inversion
 from ..checkpoints.kinds import Kind
 from ..checkpoints.load import load_module, read_tensors
-from ..checkpoints.readings import find_meaning
+from ..checkpoints.readings import find_meaning, leave_marks
 from ..checkpoints.texttowers import find_towers, read_towers
 from ..codec.codec import Codec
 from ..codec.engine import Engine
@@ -108,7 +108,6 @@ def load(
     """Load a model by name, file, folder or hub name (which is fetched unless `offline`).
 
     `vae` replaces its autoencoder by another file of the same latent space.
-
     `extras` are files beside it; `memory`: see `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another
     space, SpaceMismatch.
     """
@@ -121,7 +120,7 @@ def load(
     text = load_text(family, inventory, extras, placement)
     codec, warnings = load_vae(family, parts, path, vae, placement)
     codec = codec if meaning.normalisation is None else replace(codec, normalisation=meaning.normalisation)
-    denoiser = load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
+    denoiser = build_denoiser(family, tensors, path, placement)
     warnings += attach_adapters(extras.adapters, family, denoiser, text.towers if isinstance(text, ClipConditioner) else ())
     model = Model(
         family=family,
@@ -138,6 +137,11 @@ def load(
     return model if extras.refiner is None else replace(model, refiner=load_refiner(to_path(extras.refiner, offline=offline), model))
 
 
+def build_denoiser(family: Family, tensors: Mapping[str, Tensor], path: Path, placement: Placement) -> UNet:
+    own, place = leave_marks(family, tensors), placement
+    return load_module(lambda: UNet(family.denoiser), own, source=str(path), device=place.device, dtype=place.dtype)
+
+
 def load_refiner(path: Path, base: Model) -> Model:
     """The model that finishes what `base` begins, with the same autoencoder; with the same text tower, where its file has none.
 
@@ -152,7 +156,7 @@ def load_refiner(path: Path, base: Model) -> Model:
     own = base.text if isinstance(base.text, ClipConditioner) else None
     towers = () if own is None or find_towers(inventory) else share_towers(own, family.text)
     towers = towers or read_towers([inventory], family.text, device=placement.device, dtype=placement.dtype)
-    denoiser = load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
+    denoiser = build_denoiser(family, tensors, path, placement)
     return Model(
         family=family,
         edition=kind.variant,

@@ -29,6 +29,7 @@ from .noise import to_noise_notes, vary
 from .parameters import to_parameters
 from .preview import to_preview
 from .request import Plan, Request, to_plan, to_text
+from .running import to_record
 from .start import Start, count_moves, read_start, resize
 
 
@@ -272,7 +273,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     if start is not None and not plan.raw:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype, **model.extras.to_record()}
+    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
+    record |= {**model.extras.to_record(), **to_record(model.denoiser)}
     record |= {} if model.refiner is None else {"refiner_fingerprint": model.refiner.fingerprint}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}

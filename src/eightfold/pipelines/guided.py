@@ -21,6 +21,7 @@ from .canvas import Canvas
 from .control import Control, sum_controls
 from .job import Job, Leg
 from .request import Plan
+from .running import choose_runner
 
 AESTHETIC = (6.0, 2.5)  # how pictures are to look and not to look, out of 10 (Stability-AI/generative-models, sgm/inference/api.py)
 
@@ -46,6 +47,7 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
         told += [tokens.negative] * (1 if guidance.picture is None else 2)
     both = torch.cat([one.tokens for one in told])
     controls = to_controls(job, leg)
+    run_denoiser = choose_runner(model.denoiser, model.placement, model.codec.engine)
     vector, beside = build_vector(model, leg, told), to_beside(canvas, len(told))
     scale = {} if model.family.denoiser.guidance is None else {"guidance": torch.tensor([job.plan.guidance], device=both.device)}
 
@@ -56,9 +58,9 @@ def build_denoise(job: Job, leg: Leg, canvas: Canvas | None) -> Denoise:
         alone = noisy.to(dtype).expand(asked, -1, -1, -1)
         seen = alone if beside is None else torch.cat([alone, beside[:asked].to(dtype)], dim=1)
         added = sum_controls(controls, alone, timestep, *words, step=leg.before + moment.index, steps=leg.whole) if controls else None
-        output = model.denoiser(seen, timestep, *words, added, **scale).float()
+        output = run_denoiser(seen, timestep, *words, added, **scale).float()
         if asked > 1:
-            output = guidance.combine(*output.split(1))
+            output = guidance.combine(*(output[index : index + 1] for index in range(asked)))
         clean = to_clean(output, noisy, process.alpha(moment.t), process.sigma(moment.t), model.family.prediction)
         if not bool(torch.isfinite(clean).all()):
             what = f"the denoiser gave values that are not finite at t = {moment.t:.3f}, in {name_dtype(dtype)}"
