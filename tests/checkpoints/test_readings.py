@@ -71,12 +71,13 @@ def test_latents_are_normalised_by_the_files_own_numbers(tmp_path: Path) -> None
     ("marks", "message"),
     [
         ({"edm_mean": MEAN}, "lacks edm_std"),
-        ({**EDM, "edm_std": STD[:3]}, "expected 4 finite numbers"),
-        ({**EDM, "edm_std": torch.tensor([1.0, 2, 3, 0])}, "expected numbers above 0"),
-        ({**EDM, "edm_mean": MEAN * torch.nan}, "expected 4 finite numbers"),
+        ({**EDM, "edm_std": STD[:3]}, "expected 4 numbers each"),
+        ({**EDM, "edm_std": torch.tensor([1.0, 2, 3, 0])}, "the second above 0"),
+        ({**EDM, "edm_mean": MEAN * torch.nan}, "expected finite numbers"),
+        ({**EDM, "edm_mean": torch.zeros(4, 64, 64)}, "has 16384 numbers in edm_mean"),
         ({"edm_vpred.sigma_max": torch.tensor(0.001)}, "expected 0 < lowest < highest"),
-        ({"edm_vpred.sigma_max": torch.tensor(torch.inf)}, "expected 1 finite numbers"),
-        ({"edm_vpred.sigma_max": torch.zeros(2)}, "expected 1 finite numbers"),
+        ({"edm_vpred.sigma_max": torch.tensor(torch.inf)}, "expected finite numbers"),
+        ({"edm_vpred.sigma_max": torch.zeros(2)}, "expected one number each"),
     ],
 )
 def test_numbers_that_cannot_be(tmp_path: Path, marks: dict[str, Tensor], message: str) -> None:
@@ -131,6 +132,39 @@ def test_a_folder_says_it_by_its_scheduler(tmp_path: Path, settings: dict[str, o
     (tmp_path / SCHEDULER).write_text("{")
     with pytest.raises(CheckpointError, match="is not JSON"):
         read_inventory(tmp_path)
+
+
+def write_folder(path: Path, vae: dict[str, object]) -> Path:
+    """Of Playground 2.5, as diffusers has it."""
+    for folder in ("unet", "vae", "scheduler"):
+        (path / folder).mkdir()
+    (path / "model_index.json").write_text(json.dumps({name: ["diffusers", "X"] for name in ("unet", "vae", "scheduler")}))
+    for folder in ("unet", "vae"):
+        write_safetensors(path / folder / "model.safetensors", {"other": ONE}, {}, overwrite=False)
+    (path / SCHEDULER).write_text(json.dumps({"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon"}))
+    (path / "vae" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", **vae}))
+    return path
+
+
+def test_a_folder_has_the_latents_statistics_in_its_autoencoders_configuration(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"latents_mean": [-1.5, 1.25, 1.5, -1.5], "latents_std": [8.0, 5, 6, 4], "scaling_factor": 0.5})
+    found = find_meaning(SDXL_FAMILY, {}, read_inventory(folder), None)
+    assert (found.family.prediction, found.family.process) == ("edm", PLAYGROUND_PROCESS)
+    assert found.normalisation == Normalisation.from_moments(mean=(-1.5, 1.25, 1.5, -1.5), std=(8.0, 5.0, 6.0, 4.0))
+
+
+def test_a_folder_that_only_names_the_scheduler_is_an_ordinary_one(tmp_path: Path) -> None:
+    """As those of many fine-tunes do by mistake."""
+    folder = write_folder(tmp_path, {"latents_mean": None, "latents_std": None, "scaling_factor": 0.13025})
+    assert find_meaning(SDXL_FAMILY, {}, read_inventory(folder), None) == Meaning(family=SDXL_FAMILY)
+
+
+@pytest.mark.parametrize("mean", [[1, 2, 3], "x", [1, 2, 3, "y"], [1, 2, 3, float("nan")], {}])
+def test_a_folders_statistics_that_cannot_be(tmp_path: Path, mean: object) -> None:
+    folder = write_folder(tmp_path, {"latents_mean": mean, "latents_std": [8.0, 5, 6, 4]})
+    with pytest.raises(CheckpointError, match="expected") as caught:
+        find_meaning(SDXL_FAMILY, {}, read_inventory(folder), None)
+    assert caught.value.hint and "\n" not in str(caught.value)
 
 
 def test_a_file_that_pretends_to_be_a_folder(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from torch import Tensor
 import eightfold as ef
 from eightfold.codec.pixels import Picture
 from eightfold.core.errors import CheckpointError, EightfoldError, RequestError, UnknownCheckpoint
+from eightfold.diffusion.moves import Moment
 from eightfold.pipelines.bundle import Model, load
 from eightfold.pipelines.extras import Extras
 from eightfold.pipelines.generate import GenerationStep, list_legs, resolve
+from eightfold.pipelines.guided import build_denoise
 from eightfold.pipelines.request import Request
 from eightfold.pipelines.walk import walk_prompts
 from pocketfile import write_vae
@@ -117,6 +120,27 @@ def test_the_bases_tower_is_shared_where_the_refiner_has_none(folder: Path, both
     assert shared.refiner.codec is shared.codec
     assert torch.equal(finish(shared, CUBE).noisy, finish(both, CUBE).noisy)
     assert not torch.equal(finish(shared, CUBE).noisy, finish(replace(shared, refiner=None), CUBE).noisy)
+
+
+def test_controls_speak_in_shares_of_the_whole_pass(both: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not to the refiner, for which they were not made."""
+    told: list[tuple[int, int]] = []
+
+    def listen(controls: object, *given: object, step: int, steps: int) -> None:
+        told.append((step, steps))
+
+    class Shown:
+        def to_control(self, width: int, height: int, downscale: int) -> str:
+            return "a control"
+
+    monkeypatch.setattr("eightfold.pipelines.guided.sum_controls", listen)
+    steps = list(both.generate(replace(CUBE, handover=0.5, enlarge=2.0, enlarge_strength=0.75)))
+    job = replace(steps[0].job, guides=(Shown(),))  # type: ignore[arg-type]
+    for leg in job.legs:
+        denoise = build_denoise(job, leg, None)
+        for index, (t, next_t) in enumerate(pairwise(leg.times)):
+            denoise(torch.zeros(1, 4, leg.height // 8, leg.width // 8), Moment(index, t, next_t))
+    assert told == [(0, 8), (1, 8), (2, 8), (3, 8), (0, 6), (1, 6)]
 
 
 def test_a_picture_says_who_finished_it(both: Model) -> None:

@@ -14,7 +14,7 @@ from .formats import DAMAGED, refuse_twice, show
 
 INDEX = re.compile(r"(.+)\.index(?:\.[\w-]+)?\.json", re.DOTALL)  # a variant stands behind: NAME.safetensors.index.fp16.json
 CONFIG = "config.json"
-SCHEDULER = "scheduler/scheduler_config.json"
+SCHEDULER, AUTOENCODER = "scheduler/scheduler_config.json", f"vae/{CONFIG}"
 WHOLE = "model_index.json"
 SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
@@ -14,10 +15,14 @@ from ..specs.family import PREDICTIONS, Family, Reading
 from ..specs.process import Edm, Process
 from ..specs.space import Normalisation
 from .entries import Inventory
-from .folder import SCHEDULER
+from .folder import AUTOENCODER, SCHEDULER
 from .load import read_tensors
 
+FEW = 100  # numbers of a small tensor
+LONGEST = 100  # characters of a value that are told
 DAMAGED = "the file is damaged: fetch it again"
+TABLES = {"scheduler": SCHEDULER, "vae": AUTOENCODER}
+MOMENTS = ("vae.latents_mean", "vae.latents_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ def find_meaning(family: Family, tensors: Mapping[str, Tensor], inventory: Inven
         found, why = holds(reading, tensors, inventory, facts)
         told = told or why
         if found:
-            meaning, told = take(family, reading, inventory), why
+            meaning, told = take(family, reading, inventory, facts), why
             break
     if chosen is not None:
         return replace(meaning, family=replace(meaning.family, prediction=chosen), note=f"it predicts {chosen}: asked for")
@@ -54,20 +59,23 @@ def find_meaning(family: Family, tensors: Mapping[str, Tensor], inventory: Inven
 
 
 def list_declared(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a file says of itself: its metadata, and for a folder the scheduler's settings as "scheduler.NAME"."""
-    try:
-        table = json.loads(metadata.get(SCHEDULER, "{}"))
-    except (ValueError, RecursionError):
-        table = {}
-    settings = table.items() if isinstance(table, dict) else ()
-    return {**metadata, **{f"scheduler.{name}": str(value) for name, value in settings}}
+    """What a file says of itself: its metadata, and for a folder the settings in TABLES, such as "scheduler.NAME"."""
+    facts = dict(metadata)
+    for place, file in TABLES.items():
+        try:
+            table = json.loads(metadata.get(file, "{}"))
+        except (ValueError, RecursionError):
+            continue
+        settings = table.items() if isinstance(table, dict) else ()
+        facts |= {f"{place}.{name}": str(value) for name, value in settings if value is not None}
+    return facts
 
 
 def holds(reading: Reading, tensors: Mapping[str, Tensor], inventory: Inventory, facts: Mapping[str, str]) -> tuple[bool, str]:
     """Whether the file says so, and what was seen."""
     for name, value in reading.declared:
-        if facts.get(name) == value:
-            return True, f"its {name} is {value}"
+        if name in facts and value in (None, facts[name]):
+            return True, f"its {name} is {facts[name][:LONGEST]}"
     if reading.spread is None:
         found = bool(reading.key) and reading.key in inventory.tensors
         return found, f"the file has {reading.key}" if found else ""
@@ -78,7 +86,7 @@ def holds(reading: Reading, tensors: Mapping[str, Tensor], inventory: Inventory,
     return spread > reading.spread, f"the numbers of {reading.key} spread by {spread:.3f}, {than} than {reading.spread}"
 
 
-def take(family: Family, reading: Reading, inventory: Inventory) -> Meaning:
+def take(family: Family, reading: Reading, inventory: Inventory, facts: Mapping[str, str]) -> Meaning:
     process = reading.process or family.process
     if reading.levels is not None:
         process = read_levels(process, reading.levels, inventory)
@@ -89,36 +97,57 @@ def take(family: Family, reading: Reading, inventory: Inventory) -> Meaning:
         defaults=reading.defaults or family.defaults,
         reads=reading.reads or family.reads,
     )
-    normalisation = None if reading.moments is None else read_moments(reading.moments, family.space.latent_channels, inventory)
-    return Meaning(family=found, normalisation=normalisation)
+    if reading.moments is None:
+        return Meaning(family=found)
+    said = reading.moments[0] not in inventory.tensors and MOMENTS[0] in facts
+    parts = [
+        parse_numbers(facts.get(name, ""), f"{inventory.source}: {name}") if said else read_numbers(inventory, name)
+        for name in (MOMENTS if said else reading.moments)
+    ]
+    return Meaning(family=found, normalisation=to_normalisation(parts[0], parts[1], family.space.latent_channels, inventory.source))
 
 
 def read_levels(process: Process, names: tuple[str, str], inventory: Inventory) -> Process:
     """The process between the noise levels that the file gives."""
     assert isinstance(process, Edm)
-    low, high = (read_numbers(inventory, name, 1) if name in inventory.tensors else None for name in names)
+    low, high = (
+        read_numbers(inventory, name) if name in inventory.tensors else (own,) for name, own in zip(names, process.ends, strict=True)
+    )
+    if len(low) != 1 or len(high) != 1:
+        raise CheckpointError(f"{inventory.source}: {' and '.join(names)} are {low} and {high}; expected one number each", hint=DAMAGED)
     try:
-        return replace(process, lowest=low[0] if low else process.lowest, highest=high[0] if high else process.highest)
+        return replace(process, lowest=low[0], highest=high[0])
     except ConfigError as error:
         raise CheckpointError(f"{inventory.source}: {error}", hint=DAMAGED) from None
 
 
-def read_moments(names: tuple[str, str], channels: int, inventory: Inventory) -> Normalisation:
-    mean, std = (read_numbers(inventory, name, channels) for name in names)
-    if min(std) <= 0:
-        raise CheckpointError(f"{inventory.source}: {names[1]} is {std}; expected numbers above 0", hint=DAMAGED)
+def to_normalisation(mean: tuple[float, ...], std: tuple[float, ...], channels: int, source: str) -> Normalisation:
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        what = f"{source}: the mean of its latents is {mean}, their standard deviation {std}"
+        raise CheckpointError(f"{what}; expected {channels} numbers each, the second above 0", hint=DAMAGED)
     return Normalisation.from_moments(mean=mean, std=std)
 
 
-def read_numbers(inventory: Inventory, name: str, count: int) -> tuple[float, ...]:
-    """All numbers of a small tensor. Raises CheckpointError unless there are `count`, all finite."""
+def parse_numbers(text: str, source: str) -> tuple[float, ...]:
+    """ "[1.0, 2.5]" as numbers. Raises CheckpointError."""
+    try:
+        found = tuple(float(part) for part in text.strip("[]").split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(map(isfinite, found)):
+        raise CheckpointError(f"{source} is {text[:LONGEST]!r}; expected a list of finite numbers", hint=DAMAGED)
+    return found
+
+
+def read_numbers(inventory: Inventory, name: str) -> tuple[float, ...]:
+    """All numbers of a small tensor. Raises CheckpointError unless it is there and they are finite."""
     found = inventory.tensors.get(name)
-    if found is None:
-        raise CheckpointError(f"{inventory.source} lacks {name}, which goes with what else it has", hint=DAMAGED)
+    if found is None or prod(found.shape) > FEW:
+        what = "lacks" if found is None else f"has {prod(found.shape)} numbers in"
+        raise CheckpointError(f"{inventory.source} {what} {name}, which goes with what else it has", hint=DAMAGED)
     tensor = next(iter(read_tensors(inventory.keep({name: found}, {})).values())).double().flatten()
-    if tensor.numel() != count or not bool(torch.isfinite(tensor).all()):
-        what = f"{inventory.source}: {name} is {tensor.tolist()[:9]}; expected {count} finite numbers"
-        raise CheckpointError(what, hint=DAMAGED)
+    if not bool(torch.isfinite(tensor).all()):
+        raise CheckpointError(f"{inventory.source}: {name} is {tensor.tolist()}; expected finite numbers", hint=DAMAGED)
     return tuple(tensor.tolist())
 
 

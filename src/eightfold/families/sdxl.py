@@ -50,9 +50,10 @@ READINGS = (
         levels=("edm_vpred.sigma_min", "edm_vpred.sigma_max"),
         defaults=replace(DEFAULTS, grid="exponential"),
     ),
-    # Playground 2.5
+    # Playground 2.5; folders of other fine-tunes name its scheduler too, so the latents' statistics are what counts
     Reading(
         key="edm_mean",
+        declared=(("vae.latents_mean", None),),
         prediction="edm",
         process=PLAYGROUND_PROCESS,
         moments=("edm_mean", "edm_std"),

@@ -63,16 +63,17 @@ class Reading:
     """Another meaning of a denoiser's output than its family's, and how a file says so; what is None is as the family has it.
 
     It says so by the tensor `key`; with `spread` the standard deviation of its numbers (under its name in our layout) has to be above that.
-    Or by any one of what is `declared`: a name in its metadata, or "scheduler.NAME" in the scheduler's configuration of a diffusers folder,
-    and the value there.
+    Or by any one of what is `declared`: a name in its metadata, or "scheduler.NAME" or "vae.NAME" in these configurations of a diffusers
+    folder, and the value there (None: whatever it is).
 
     `levels` are the tensors that hold the lowest and the highest noise level of an Edm process, which has its own where they are not there;
-    `moments` those with the mean and the standard deviation of every channel of the raw latents, by which these are normalised.
+    `moments` those with the mean and the standard deviation of every channel of the raw latents, by which these are normalised; a folder
+    has them in its autoencoder's configuration, as latents_mean and latents_std.
     """
 
     key: str = ""
     spread: float | None = None
-    declared: tuple[tuple[str, str], ...] = ()
+    declared: tuple[tuple[str, str | None], ...] = ()
     prediction: Prediction | None = None
     process: Process | None = None
     levels: tuple[str, str] | None = None
