@@ -103,10 +103,11 @@ def test_a_picture_is_prepared_once_for_each_size(model: Model, folder: Path, mo
         return plain(name, picture)
 
     monkeypatch.setattr(guides, "preprocess", count)
-    request = replace(ask(folder, weight=0.5, end=0.4), count=2, enlarge=2, size=(32, 64))
+    request = replace(ask(folder, weight=0.5, end=0.4), count=2, enlarge=2, size=(32, 64), prompt="x AND y")
     *_, last = generate(model, request)
     assert sorted(sizes) == [(16, 32), (32, 64)]
     assert len(last.images) == 2 and all("pose.png is 32x32: stretched to 32x64" in " ".join(one.warnings) for one in last.images)
+    assert all("the prompt: AND is read as plain text" in " ".join(one.warnings) for one in last.images)
     monkeypatch.undo()
     alone = [*generate(model, replace(request, count=1, seed=1))][-1]
     assert torch.equal(alone.images[0].image, last.images[1].image)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_loading, show_notes, show_progress, show_warnings
+from .console import Outcome, show_loading, show_notes, show_progress, show_warnings, warn
 from .keeper import Keeper
 from .options import (
     ANIMATIONS,
@@ -65,6 +65,7 @@ def generate(
         if showing.explain:
             return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
+    show_lengths(model, requests)
     record = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning)}) if likeness else {}
     record |= to_placement(model.placement)
     outcome = Outcome()
@@ -104,11 +105,26 @@ def draw(
                     picture = step.images[-1]
                     warnings |= dict.fromkeys(picture.warnings)
                     result, line = save(picture, next(todo), overwrite=overwrite)
-                    yield {"prompt": request.prompt, "seed": step.seed, **result}, line
+                    yield {"prompt": request.prompt, "seed": step.seed, "tokens": count_tokens(step), **result}, line
         if showing.film is not None:
             write_film(showing.film, strips, overwrite=overwrite)
             yield {"film": str(showing.film)}, str(showing.film)
     show_warnings(tuple(warnings))
+
+
+def show_lengths(model: Model, requests: list[Request]) -> None:
+    """A line for each prompt that takes more than one chunk."""
+    from ..pipelines.prompts import note_lengths
+
+    for note in dict.fromkeys(note for request in requests for note in note_lengths(request, model.text)):
+        warn(f"note: {note}")
+
+
+def count_tokens(step: GenerationStep) -> dict[str, list[int]]:
+    """Of each prompt, chunk by chunk."""
+    from ..pipelines.prompts import measure_prompts
+
+    return {name: list(length.counts) for name, length in measure_prompts(step.job.plan, step.job.model.text).items()}
 
 
 def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> None:
@@ -121,7 +137,8 @@ def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> No
 
 
 def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
-    from ..pipelines.generate import resolve
+    from ..pipelines.generate import resolve, warn_of_size
+    from ..pipelines.prompts import measure_prompts, warn_of_prompts
 
     outcome = Outcome()
     for request in requests:
@@ -129,11 +146,17 @@ def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
         record = {"model": model.source, "family": model.family.name, "edition": model.edition, **asdict(outline.plan)}
         record |= {"prediction": model.family.prediction, "notes": list(model.notes), **to_placement(model.placement)}
         record |= {"legs": [{"width": leg.width, "height": leg.height, "steps": leg.moves} for leg in outline.legs]}
-        lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", [])]
+        record |= {"warnings": [*warn_of_size(outline.plan, model.family), *warn_of_prompts(outline.plan, model.family)]}
+        lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", []) and name != "warnings"]
+        lengths = measure_prompts(outline.plan, model.text)
+        record["tokens"] = {name: list(length.counts) for name, length in lengths.items()}
+        record["room"] = lengths["prompt"].room
+        lines += [f"{'tokens' if name == 'prompt' else f'{name} tokens':<16} {length}" for name, length in lengths.items()]
         if outline.decoding is not None:
             record["decoding"] = outline.decoding.to_json()
             lines += outline.decoding.to_lines()
         outcome.add(record, "\n".join(lines), as_json=as_json)
+        show_warnings(record["warnings"])
     return outcome.finish(as_json=as_json)
 
 

@@ -28,6 +28,7 @@ from .job import Job, Leg, Tokens
 from .noise import to_noise_notes, vary
 from .parameters import to_parameters
 from .preview import to_preview
+from .prompts import warn_of_prompts
 from .request import Guide, Plan, Request, to_plan, to_text
 from .start import Start, count_moves, read_start, resize
 
@@ -253,6 +254,7 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         metadata={"parameters": to_parameters(record), "eightfold": json.dumps(record, ensure_ascii=False)},
         warnings=(
             *warn_of_size(plan, model.family),
+            *warn_of_prompts(plan, model.family),
             *warn_of_guides(job.guides, leg),
         ),
     )
