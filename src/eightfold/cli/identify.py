@@ -118,6 +118,8 @@ def to_lines(identity: Identity) -> list[str]:
 def describe(identity: Identity) -> str:
     names = [name for name in (identity.family, identity.variant) if name and name != "base"]
     facts = [" ".join(names)] if names else []
+    if identity.tower:
+        facts.append(f"text tower {identity.tower}")
     if identity.ties:
         facts.append(f"{' or '.join(identity.ties)}: the tensors fit {'both' if len(identity.ties) == 2 else 'all of them'}")
     if identity.space:
