@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from controlfiles import build_toy, to_toy
+from eightfold.checkpoints.filehash import hash_file
 from eightfold.codec.pixels import Picture
 from eightfold.core.device import choose_placement
 from eightfold.core.errors import CheckpointError, EightfoldError, ImageError, RequestError, UnknownName
@@ -108,6 +110,10 @@ def test_a_picture_is_prepared_once_for_each_size(model: Model, folder: Path, mo
     assert sorted(sizes) == [(16, 32), (32, 64)]
     assert len(last.images) == 2 and all("pose.png is 32x32: stretched to 32x64" in " ".join(one.warnings) for one in last.images)
     assert all("the prompt: AND is read as plain text" in " ".join(one.warnings) for one in last.images)
+    (said,) = json.loads(last.images[0].metadata["eightfold"])["controls"]
+    files = {"net": str(folder / "sd1.safetensors"), "picture": str(folder / "pose.png")}
+    hashes = {"sha256": hash_file(folder / "sd1.safetensors"), "picture_sha256": hash_file(folder / "pose.png")}
+    assert said == {**files, **hashes, "weight": 0.5, "start": 0.0, "end": 0.4, "prepare": "none"}
     monkeypatch.undo()
     alone = [*generate(model, replace(request, count=1, seed=1))][-1]
     assert torch.equal(alone.images[0].image, last.images[1].image)

@@ -27,6 +27,7 @@ from .sampling import Beginning, Beside, Sampling, Showing
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
     from ..pipelines.bundle import Model
+    from ..pipelines.extras import Extras
     from ..pipelines.generate import GenerationStep
     from ..pipelines.like import Likeness
     from ..pipelines.request import Request
@@ -55,18 +56,18 @@ def generate(
         A picture to make again, by what it says of itself: the same bit for bit for one of ours, as near as it gets for those of A1111,
         ComfyUI and InvokeAI. What else is given takes the place of what it says.
     """
-    likeness = read_like(like, beginning) if like else None
+    likeness, extras = read_like(like, choice, beginning, beside) if like else (None, beside.to_extras())
     requests = to_requests([*prompt, *(read_prompts(prompts) if prompts else [])], sampling, beginning, likeness)
     paths = output.to_paths(to_names(requests))
     check_targets(showing, paths, overwrite=output.overwrite)
     with show_loading(choice.model):
-        model = load_model(choice, beside, likeness)
+        model = load_model(choice, extras, likeness, skips=beside.clip_skip is not None)
         show_warnings(model.warnings)
         if showing.explain:
             return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
     show_lengths(model, requests)
-    record = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning)}) if likeness else {}
+    record = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning), **vars(beside)}) if likeness else {}
     record |= to_placement(model.placement)
     outcome = Outcome()
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
@@ -170,10 +171,15 @@ def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:
     refuse_folder(preview)
 
 
-def read_like(path: Path, beginning: Beginning) -> Likeness:
+def read_like(path: Path, choice: Choice, beginning: Beginning, beside: Beside) -> tuple[Likeness, Extras]:
+    """The request behind a picture, and the files beside its model: those that were given, else those that are found again."""
+    from ..pipelines.again import find_again
     from ..pipelines.like import read_likeness
 
-    return read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
+    likeness = read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
+    given = [name for name, value in {**vars(beside), "control": beginning.control}.items() if value not in (None, ())]
+    again = find_again(likeness.provenance, choice.model, given=given)
+    return again.repeat(likeness), again.join(beside.to_extras())
 
 
 def to_requests(texts: list[str], sampling: Sampling, beginning: Beginning, likeness: Likeness | None) -> list[Request]:
@@ -197,23 +203,30 @@ def to_names(requests: list[Request]) -> list[str]:
     return [f"{slug}-{request.seed + index}.png" for slug, request in zip(slugs, requests, strict=True) for index in range(request.count)]
 
 
-def load_model(choice: Choice, beside: Beside, likeness: Likeness | None) -> Model:
-    """The model, in the numbers of the picture to make again unless others are asked for."""
+def load_model(choice: Choice, extras: Extras, likeness: Likeness | None, *, skips: bool) -> Model:
+    """The model, in the numbers of the picture to make again, and reading its text as there, unless something else is asked for."""
+    model = choice.load(extras)
+    if likeness is None:
+        return model
     from ..core.device import name_dtype
+    from ..pipelines.again import skip_again
     from ..pipelines.like import find_dtype
 
-    model, dtype = choice.load(beside.to_extras()), likeness and find_dtype(likeness.provenance)
-    again = dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype)
-    return replace(choice, dtype=dtype).load(beside.to_extras()) if again and dtype else model
+    dtype = find_dtype(likeness.provenance)
+    if dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype):
+        model = replace(choice, dtype=dtype).load(extras)
+    return model if skips else skip_again(model, likeness.provenance)
 
 
 def to_origin(likeness: Likeness, like: Path | None, model: Model, given: dict[str, Any]) -> dict[str, Any]:
     """The picture to make again, and why that will not be the same; what was asked for otherwise is not missed. It is shown as well."""
+    from ..pipelines.again import to_skip
     from ..pipelines.like import compare
 
-    missed = [
-        text for name, text in likeness.missed.items() if given.get(name) is None or (name == "model" and given[name] == Choice.model)
-    ]
+    asked = {name for name, value in given.items() if value is not None and value != () and (name, value) != ("model", Choice.model)}
+    if to_skip(likeness.provenance, model.family.text) is not None:
+        asked.add("clip_skip")
+    missed = [text for name, text in likeness.missed.items() if name.partition(" ")[0] not in asked]
     missed += compare(likeness.provenance, model)
     show_warnings([f"not as it was: {text}" for text in missed], str(like))
     return {"like": str(like), "missed": missed}

@@ -238,7 +238,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     if start is not None and not plan.raw:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype, **model.extras.to_record()}
+    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype, **model.extras.to_record(model.family.text)}
+    record |= {"controls": [one.to_record() for one in job.guides]}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}
     alpha = (

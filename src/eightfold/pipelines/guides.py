@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.filehash import hash_path
 from ..codec.pixels import Picture, read_picture
 from ..core.device import Placement
 from ..core.errors import RequestError, UnknownName
@@ -40,6 +41,13 @@ class Loaded:
             hint = to_hint(preprocess(self.guide.prepare, sized), width, height, downscale)
             self.made[size] = Control(net=self.net, hint=hint, weight=self.guide.weight, start=self.guide.start, end=self.guide.end)
         return self.made[size]
+
+    def to_record(self) -> dict[str, object]:
+        """For the metadata of a picture: both files as they were named, with what they are known again by."""
+        guide, shown = self.guide, self.picture.source
+        picture = {"picture": shown, "picture_sha256": hash_path(shown) if shown and Path(shown).is_file() else ""}
+        net = {"net": str(guide.net), "sha256": hash_path(guide.net)}
+        return {**net, **picture, "weight": guide.weight, "start": guide.start, "end": guide.end, "prepare": guide.prepare}
 
 
 def read_guides(guides: Sequence[Guide], family: Family) -> tuple[Guide, ...]:
