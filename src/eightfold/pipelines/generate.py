@@ -29,6 +29,7 @@ from .noise import to_noise_notes, vary
 from .parameters import to_parameters
 from .preview import to_preview
 from .prompts import warn_of_prompts
+from .remembered import name_codec
 from .request import Guide, Plan, Request, to_plan, to_text
 from .start import Start, count_moves, read_start, resize
 
@@ -238,7 +239,12 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     if start is not None and not plan.raw:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype, **model.extras.to_record(model.family.text)}
+    record |= {
+        "vae": name_codec(model.codec),
+        "decoder": model.codec.decoder_fingerprint,
+        "decoder_dtype": decoded.dtype,
+        **model.extras.to_record(model.family.text),
+    }
     record |= {"controls": [one.to_record() for one in job.guides]}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}

@@ -14,7 +14,7 @@ from .provenance import Lora, Provenance, to_extra, to_number, to_pair, to_promp
 
 OWN = (
     "prompt", "negative", "width", "height", "seed", "steps", "sampler", "grid", "guidance", "eta", "strength", "clip_skip", "noise_source",
-    "variation", "variation_seed", "model", "fingerprint", "decoder", "count", "adapters",
+    "variation", "variation_seed", "model", "fingerprint", "vae", "decoder", "count", "adapters",
 )  # fmt: skip
 READERS: dict[str, Callable[[Mapping[str, str]], Provenance]] = {  # the name of the text -> who reads it, the surest first
     "eightfold": lambda texts: from_record(texts["eightfold"]),
@@ -76,6 +76,7 @@ def from_record(text: str) -> Provenance:
         variation_seed=to_whole(record.get("variation_seed")),
         model=to_text(record.get("model")),
         model_hash=to_text(record.get("fingerprint")),
+        vae=to_text(record.get("vae")),
         vae_hash=to_text(record.get("decoder")),
         loras=tuple(lora for row in to_tables(record.get("adapters")) if (lora := to_lora(row)) is not None),
         extra=to_extra(record, OWN),

@@ -70,7 +70,11 @@ def to_parameters(record: Mapping[str, Any]) -> str:
     pairs |= {"Schedule type": GRIDS.get(record["grid"], record["grid"])}
     pairs |= {"CFG scale": record["guidance"], "Seed": record["seed"], "Size": f"{record['width']}x{record['height']}"}
     pairs |= {"Model hash": record.get("fingerprint", "")[:10], "Model": record.get("model")}
-    pairs |= {"VAE hash": record.get("decoder", "")[:10], "Denoising strength": record.get("strength") if record.get("start") else None}
+    pairs |= {
+        "VAE hash": record.get("decoder", "")[:10],
+        "VAE": record.get("vae"),
+        "Denoising strength": record.get("strength") if record.get("start") else None,
+    }
     if record.get("variation"):
         pairs |= {"Variation seed": record.get("variation_seed"), "Variation seed strength": record["variation"]}
     pairs |= {"Clip skip": record.get("clip_skip"), "Eta": record.get("eta") or None, "ENSD": source.shift or None}
