@@ -71,7 +71,9 @@ def to_toy_family(family: Family) -> Family:
         text=TEXTS[family.text],
         marks=to_toy_marks(family.marks),
         editions=tuple(map(to_toy_edition, family.editions)),
-        readings=tuple(replace(reading, size=reading.size and (96, 96)) for reading in family.readings),
+        readings=tuple(
+            replace(reading, defaults=reading.defaults and replace(reading.defaults, size=(96, 96), steps=2)) for reading in family.readings
+        ),
         defaults=replace(family.defaults, size=(64, 64), steps=2),
     )
 

@@ -209,7 +209,7 @@ def test_all_fifteen_families_and_ten_spaces_are_known():
     assert len(KNOWN_FAMILIES) == 15 and len(SPACES) == 10
     assert {*FAMILIES} <= {*KNOWN_FAMILIES}
     assert {kind.family for kind in KINDS if kind.component == "denoiser"} == {family.name for family in KNOWN_FAMILIES}
-    assert {kind.space.name for kind in KINDS if not kind.family} == {space.name for space in SPACES} - {"pixels"}
+    assert {kind.space.name for kind in KINDS if kind.component == "autoencoder"} == {space.name for space in SPACES} - {"pixels"}
 
 
 def test_a_large_file_is_identified_from_its_header_without_torch(tmp_path):

@@ -20,7 +20,9 @@ def test_the_plan_is_told_and_nothing_is_made(eightfold: Any, tmp_path: Path) ->
     assert plan["sampler"] == "dpm++2m" and plan["prediction"] == "velocity" and plan["width"] == 128
     assert plan["legs"] == [{"width": 64, "height": 64, "steps": 10}, {"width": 128, "height": 128, "steps": 6}]
     assert plan["decoding"]["peak_bytes"] > 0
-    text = eightfold("generate", "a red cube", "--explain")
+    assert plan["tokens"] == {"prompt": [3]} and plan["warnings"] == []
+    text = eightfold("generate", "a red cube", "--explain", "--negative", "a ball")
+    assert "\ntokens           3 tokens, of " in text.out and "\nnegative tokens  2 tokens, of " in text.out
     assert text.code == 0 and "decode 128x128" in text.out and "guidance         3.0" in text.out
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from eightfold.checkpoints.load import read_tensors
 from eightfold.checkpoints.save import write_safetensors
 from eightfold.pipelines import twins
+from eightfold.specs.published import PublishedFile
 from layouts import read_layout
 from pocketfile import POCKET_FILE, write_photo
 from toyspaces import FOUR, TOYS, build_toy_codec, draw_weights
@@ -82,6 +84,26 @@ def test_remembering_names_it_again_in_any_dtype(eightfold: Any, tmp_path: Path,
     assert (record["name"], record["known_by"]) == ("my own", "kinship")
     (cache / "known.json").write_text("[]")
     assert eightfold("identify", "vae.safetensors").code == 2
+
+
+def test_what_was_published_has_a_name(eightfold: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the whole file, which is read only where its size fits; and in any file by the weights, where their fingerprint is known."""
+    shapes = {name: [1 if size > 16 else size for size in shape] for name, shape in read_layout("sd_vae.original").items()}
+    tensors = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    write_safetensors(tmp_path / "vae.safetensors", tensors, {}, overwrite=False)
+    content = (tmp_path / "vae.safetensors").read_bytes()
+    one = PublishedFile(name="a vae", space="sdxl", bytes=len(content), sha256=sha256(content).hexdigest())
+    monkeypatch.setattr("eightfold.checkpoints.published.PUBLISHED_FILES", (replace(one, sha256="0" * 64, name="another"), one))
+    assert "published as a vae, by file, of space sdxl" in eightfold("identify", "vae.safetensors").out
+    (tmp_path / "other.safetensors").write_bytes(content[:-1] + b"\1")
+    assert "published" not in eightfold("identify", "other.safetensors").out
+    write_vae(tmp_path / "small.safetensors", torch.float16)
+    for name in (POCKET_FILE, "small.safetensors"):
+        records = eightfold("identify", name, "--json").results
+        assert (records[0]["name"], records[0]["known_by"]) == ("pocket", "fingerprint")
+    found = {Path(one["path"]).name: one.get("name") for one in eightfold("models", tmp_path, "--json").results}
+    assert found == {"vae.safetensors": "a vae", "other.safetensors": None, "small.safetensors": "pocket"}
+    assert "  autoencoder published as pocket, by fingerprint" in eightfold("models", tmp_path).out
 
 
 def test_options_that_do_not_go_together(refuse: Any, tmp_path: Path) -> None:

@@ -47,6 +47,18 @@ def test_as_text(eightfold: Any, folder: Path) -> None:
     assert "denoiser: pocket" in answer.out and f"goes with {Path('vae', 'own.safetensors')}" in answer.out
 
 
+def test_text_towers_have_names(eightfold: Any, tmp_path: Path) -> None:
+    width, tensors = 768, {}
+    for name, shape in {"token_embedding": (3, width), "position_embedding": (77, width)}.items():
+        tensors[f"text_model.embeddings.{name}.weight"] = torch.zeros(shape)
+    tensors |= {f"text_model.encoder.layers.{layer}.layer_norm1.weight": torch.ones(width) for layer in range(12)}
+    write_safetensors(tmp_path / "clip.safetensors", tensors, {}, overwrite=False)
+    answer = eightfold("models", tmp_path)
+    assert answer.code == 0 and "  text: text tower clip-l, diffusers layout, float32" in answer.out
+    (record,) = eightfold("identify", "clip.safetensors", "--json").results
+    assert (record["component"], record["tower"]) == ("text", "clip-l")
+
+
 def test_no_folder(refuse: Any, tmp_path: Path) -> None:
     assert "is not a folder" in refuse("models", tmp_path / "nowhere")
 

@@ -82,7 +82,7 @@ def test_a_text_of_a1111() -> None:
     assert (found.size, found.strength, found.clip_skip) == ((512, 768), 0.4, 2)
     assert (found.model, found.model_hash) == ("v1-5-pruned-emaonly", "6ce0161689")
     assert (found.vae, found.vae_hash) == ("vae-ft-mse-840000-ema-pruned.safetensors", "735e4c3a44")
-    assert found.loras == (Lora(name="add_detail", weight=0.6),)
+    assert found.loras == (Lora(name="add_detail", weight=0.6, short="7c6bad76eb54"),)
     assert found.noise_source == "a1111:gpu,ensd=31337"
     assert found.extra == {"Hires upscale": "2", "Lora hashes": "add_detail: 7c6bad76eb54, other: 1", "Version": "v1.9.4"}
 

@@ -149,11 +149,12 @@ def test_every_field_of_a_plan_is_repeated(tmp_path: Path) -> None:
 def test_like_one_of_a1111(tmp_path: Path) -> None:
     found = read_likeness(write_texts(tmp_path / "x.png", parameters=A1111))
     request = found.request
-    assert (request.seed, request.steps, request.size, request.guidance) == (965400086, 28, (512, 768), 6.5)
+    assert (request.seed, request.steps, request.size, request.guidance) == (965400086, 28, (1024, 1536), 6.5)
+    assert (request.enlarge, request.enlarge_strength) == (2.0, 0.4) and "<lora" not in request.prompt
     assert (request.sampler, request.grid) == ("dpm++2m", "karras")
     assert request.noise_source == "a1111:gpu,ensd=31337" and request.negative.endswith("watermark")
-    assert {"strength", "clip_skip", "lora 0", "model", "vae", "extra Hires upscale"} <= found.missed.keys()
-    assert not {"extra Version", "extra Lora hashes", "seed"} & found.missed.keys()
+    assert {"clip_skip", "lora 0", "model", "vae"} <= found.missed.keys()
+    assert not {"extra Version", "extra Lora hashes", "extra Hires upscale", "strength", "seed"} & found.missed.keys()
     assert "6.5" not in " ".join(found.missed.values()) and "add_detail at 0.6" in found.missed["lora 0"]
 
 

@@ -31,6 +31,10 @@ def build_word(name="zzz", count=2, widths=(16, 32)):
 def test_a_long_prompt_is_its_chunks_side_by_side(text):
     conditioner = build(text)
     assert conditioner.count_chunks(LONG) == 3
+    length = conditioner.measure(LONG)
+    assert length.room == 75 and len(length.counts) == 3 and length.tokens == conditioner.count_tokens(LONG)
+    assert str(length) == f"{length.tokens} tokens in 3 chunks of 75 ({', '.join(map(str, length.counts))})"
+    assert str(conditioner.measure("a cat")) == "2 tokens, of 75 that there is room for"
     assert conditioner.count_tokens(LONG) == len(read_tokenizer().to_numbers(LONG))
     whole = conditioner.encode([LONG])
     assert whole.tokens.shape == (1, 3 * 77, text.width)

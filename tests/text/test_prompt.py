@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold.text.prompt import LARGEST, ROUND, SQUARE, Span, find_foreign, format_prompt, is_plain, parse_prompt
+from eightfold.text.prompt import LARGEST, ROUND, SQUARE, Span, format_prompt, is_plain, parse_prompt
 
 PIECES = st.sampled_from(
     [
@@ -132,17 +132,3 @@ def test_what_a_bracket_means():
 def test_is_plain():
     assert is_plain(parse_prompt("a BREAK b"))
     assert not is_plain(parse_prompt("a BREAK (b)"))
-
-
-@pytest.mark.parametrize(
-    ("prompt", "found"),
-    [
-        ("a [cat:dog:0.5] and [cat::10] or [:dog: .5 ]", ["[cat:dog:0.5]", "[cat::10]", "[:dog: .5 ]"]),
-        ("[cat|dog|cow] on <lora:thing:0.8><hypernet:x:1>", ["[cat|dog|cow]", "<lora:thing:0.8>", "<hypernet:x:1>"]),
-        ("a cat AND a dog AND a cow", ["AND"]),
-        (r"[cat], [[cat, dog]], (cat:1.2), <cat>, \[a:b:1\], a|b, [a:b], SAND and", []),
-        ("[" * 20_000 + ":" * 20_000, []),
-    ],
-)
-def test_what_other_programs_would_read_otherwise(prompt, found):
-    assert [*find_foreign(prompt)] == found

@@ -38,13 +38,15 @@ class Identity:
     """What one component is. None or empty: not known, or not one thing.
 
     `ties` are the spaces (of an autoencoder) or families (of anything else) that it may be, where several are left. `layout` is
-    "diffusers", "original", or "only" where there is just one. `evidence` tells what was seen; of something unknown, `nearest` tells what
-    came closest and `why_not` what it lacks. `latent_channels` and `downscale` are those of the space's raw latent.
+    "diffusers", "original", or "only" where there is just one. `tower` is the name of a text tower. `evidence` tells what was seen; of
+    something unknown, `nearest` tells what came closest and `why_not` what it lacks. `latent_channels` and `downscale` are those of the
+    space's raw latent.
     """
 
     component: str
     family: str | None = None
     space: str | None = None
+    tower: str | None = None
     variant: str | None = None
     layout: str | None = None
     dtype: str
@@ -89,7 +91,7 @@ def claim_components(inventory: Inventory) -> dict[str, Claimed]:
     """Every component by its name ("" without a known prefix) with the kinds that it may be. Raises CheckpointError for an adapter."""
     parts = split_components(inventory)
     claims = {name: declare(claim_all(part.shapes, name), part) for name, part in parts.items()}
-    spaces = {claim.kind.space.name for name, some in claims.items() if name != "average" for claim in some if claim.kind.family}
+    spaces = {claim.kind.space_name for name, some in claims.items() if name != "average" for claim in some if claim.kind.family}
     if len(spaces) == 1:
         settled = next(iter(spaces))
         claims = {name: settle(some, settled) for name, some in claims.items()}
@@ -113,8 +115,13 @@ def to_latent_identity(inventory: Inventory) -> Identity:
 
 def claim_all(shapes: Mapping[str, Shape], component: str) -> list[Claim]:
     """Every kind that the tensors of a component may be; where the component has no name, of any sort."""
-    tried = [kind for kind in KINDS if component in (kind.component, WHOLE)]
-    return [Claim(kind, found) for kind in tried if (found := find_marks(shapes, kind)) is not None]
+    sort = component.partition(".")[0]
+    claims: dict[tuple[str, str, str], Claim] = {}  # a tower is looked for in every layout, and is the same in all
+    for kind in KINDS:
+        key = (kind.component, kind.name, kind.variant)
+        if sort in (kind.component, WHOLE) and key not in claims and (found := find_marks(shapes, kind)) is not None:
+            claims[key] = Claim(kind, found)
+    return [*claims.values()]
 
 
 def declare(claims: list[Claim], part: Inventory) -> list[Claim]:
@@ -145,14 +152,14 @@ def read_scale(metadata: Mapping[str, str]) -> float | None:
 
 
 def to_scales(kind: Kind) -> tuple[float, ...]:
-    rule = kind.space.normalisation
+    rule = kind.space.normalisation if kind.space else None
     return rule.scale if isinstance(rule, Normalisation) else ()
 
 
 def settle(claims: list[Claim], space: str) -> list[Claim]:
     """Of several autoencoders the one of the space that the denoiser in the same file draws in."""
-    chosen = [claim for claim in claims if claim.kind.space.name == space]
-    if len(chosen) < len(claims) and chosen and not claims[0].kind.family:
+    chosen = [claim for claim in claims if claim.kind.space_name == space]
+    if len(chosen) < len(claims) and chosen and claims[0].kind.component == "autoencoder":
         return [add_evidence(claim, f"the denoiser beside it draws in space {space}") for claim in chosen]
     return claims
 
@@ -160,14 +167,14 @@ def settle(claims: list[Claim], space: str) -> list[Claim]:
 def to_identity(name: str, part: Inventory, claims: Sequence[Claim]) -> Identity:
     identity = Identity(component=name or "unknown", dtype=name_dtypes(part), parameters=part.parameters)
     if not claims:
-        nearest, why_not = find_nearest(part.shapes, name) if name in (WHOLE, *KNOWN, "average") else (None, ())
+        nearest, why_not = find_nearest(part.shapes, name) if name.partition(".")[0] in (WHOLE, *KNOWN, "average") else (None, ())
         return replace(identity, nearest=nearest, why_not=why_not)
     first = claims[0]
     kinds = [claim.kind for claim in claims]
     alone = len(kinds) == 1
-    spaces, variants = {kind.space.name for kind in kinds}, {kind.variant for kind in kinds}
+    spaces, variants = {kind.space_name for kind in kinds}, {kind.variant for kind in kinds}
     one_space = first.kind.space if len(spaces) == 1 else None
-    geometries = {(kind.space.channels, kind.space.downscale) for kind in kinds}
+    geometries = {(kind.space.channels, kind.space.downscale) for kind in kinds if kind.space}
     channels, downscale = geometries.pop() if len(geometries) == 1 else (None, None)
     shown = (*first.evidence, *(f"{one.name} {list(part.shapes[one.name])}" for one in dict.fromkeys(first.found)))
     return replace(
@@ -175,6 +182,7 @@ def to_identity(name: str, part: Inventory, claims: Sequence[Claim]) -> Identity
         component=name or first.kind.component,
         family=first.kind.family or None if alone else None,
         space=one_space.name if one_space else None,
+        tower=first.kind.tower or None if alone else None,
         variant=first.kind.variant if len(variants) == 1 else None,
         layout=name_layout(first),
         latent_channels=channels,
@@ -202,7 +210,8 @@ def find_nearest(shapes: Mapping[str, Shape], component: str) -> tuple[str | Non
     """The kind of which the most marks are there, and what the others look like; nothing where none has any."""
     best, share, failing = None, 0.0, ()
     for kind in KINDS:
-        if component in KNOWN and kind.component != component:
+        sort = component.partition(".")[0]
+        if sort in KNOWN and kind.component != sort:
             continue
         found = {mark: find_tensor(shapes, mark.key, kind.keymap) for mark in kind.marks}
         wanted = [mark for mark in kind.marks if not mark.absent]

@@ -12,7 +12,7 @@ from .kinds import DENOISERS
 Verdict = Literal["allowed", "assumed", "refused"]
 
 FAMILY_SPACES = {
-    family.name: tuple(dict.fromkeys(kind.space.name for kind in DENOISERS if kind.family == family.name)) for family in KNOWN_FAMILIES
+    family.name: tuple(dict.fromkeys(kind.space_name for kind in DENOISERS if kind.family == family.name)) for family in KNOWN_FAMILIES
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import OutputError, RequestError
 from ..core.files import refuse_existing
 from ..core.progress import Progress
-from .console import Outcome, show_loading, show_notes, show_progress, show_warnings
+from .console import Outcome, show_loading, show_notes, show_progress, show_warnings, warn
 from .keeper import Keeper
 from .options import (
     ANIMATIONS,
@@ -27,6 +27,7 @@ from .sampling import Beginning, Beside, Sampling, Showing
 if TYPE_CHECKING:
     from ..codec.pixels import Picture
     from ..pipelines.bundle import Model
+    from ..pipelines.extras import Extras
     from ..pipelines.generate import GenerationStep
     from ..pipelines.job import Leg
     from ..pipelines.like import Likeness
@@ -56,18 +57,18 @@ def generate(
         A picture to make again, by what it says of itself: the same bit for bit for one of ours, as near as it gets for those of A1111,
         ComfyUI and InvokeAI. What else is given takes the place of what it says.
     """
-    likeness = read_like(like, beginning) if like else None
+    likeness, extras = read_like(like, choice, beginning, beside) if like else (None, beside.to_extras())
     requests = to_requests([*prompt, *(read_prompts(prompts) if prompts else [])], sampling, beginning, likeness)
     paths = output.to_paths(to_names(requests))
     check_targets(showing, paths, overwrite=output.overwrite)
     with show_loading(choice.model):
-        model = load_model(choice, beside, likeness)
+        model = load_model(choice, extras, likeness, skips=beside.clip_skip is not None)
         show_warnings(model.warnings)
         if showing.explain:
             return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
-    given = {**vars(choice), **vars(sampling), **vars(beginning), "refiner": beside.refiner}
-    record = to_origin(likeness, like, model, given) if likeness else {}
+    show_lengths(model, requests)
+    record = to_origin(likeness, like, model, {**vars(choice), **vars(sampling), **vars(beginning), **vars(beside)}) if likeness else {}
     record |= to_placement(model.placement)
     outcome = Outcome()
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
@@ -106,11 +107,26 @@ def draw(
                     picture = step.images[-1]
                     warnings |= dict.fromkeys(picture.warnings)
                     result, line = save(picture, next(todo), overwrite=overwrite)
-                    yield {"prompt": request.prompt, "seed": step.seed, **result}, line
+                    yield {"prompt": request.prompt, "seed": step.seed, "tokens": count_tokens(step), **result}, line
         if showing.film is not None:
             write_film(showing.film, strips, overwrite=overwrite)
             yield {"film": str(showing.film)}, str(showing.film)
     show_warnings(tuple(warnings))
+
+
+def show_lengths(model: Model, requests: list[Request]) -> None:
+    """A line for each prompt that takes more than one chunk."""
+    from ..pipelines.prompts import note_lengths
+
+    for note in dict.fromkeys(note for request in requests for note in note_lengths(request, model.text)):
+        warn(f"note: {note}")
+
+
+def count_tokens(step: GenerationStep) -> dict[str, list[int]]:
+    """Of each prompt, chunk by chunk."""
+    from ..pipelines.prompts import measure_prompts
+
+    return {name: list(length.counts) for name, length in measure_prompts(step.job.plan, step.job.model.text).items()}
 
 
 def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> None:
@@ -123,7 +139,8 @@ def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> No
 
 
 def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
-    from ..pipelines.generate import resolve
+    from ..pipelines.generate import resolve, warn_of_size
+    from ..pipelines.prompts import measure_prompts, warn_of_prompts
 
     outcome = Outcome()
     for request in requests:
@@ -133,11 +150,17 @@ def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
         record |= {"legs": [to_leg(leg) for leg in outline.legs]}
         if model.refiner is not None:
             record |= {"refiner": model.refiner.source}
-        lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", [])]
+        record |= {"warnings": [*warn_of_size(outline.plan, model.family), *warn_of_prompts(outline.plan, model.family)]}
+        lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", []) and name != "warnings"]
+        lengths = measure_prompts(outline.plan, model.text)
+        record["tokens"] = {name: list(length.counts) for name, length in lengths.items()}
+        record["room"] = lengths["prompt"].room
+        lines += [f"{'tokens' if name == 'prompt' else f'{name} tokens':<16} {length}" for name, length in lengths.items()]
         if outline.decoding is not None:
             record["decoding"] = outline.decoding.to_json()
             lines += outline.decoding.to_lines()
         outcome.add(record, "\n".join(lines), as_json=as_json)
+        show_warnings(record["warnings"])
     return outcome.finish(as_json=as_json)
 
 
@@ -157,10 +180,15 @@ def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:
     refuse_folder(preview)
 
 
-def read_like(path: Path, beginning: Beginning) -> Likeness:
+def read_like(path: Path, choice: Choice, beginning: Beginning, beside: Beside) -> tuple[Likeness, Extras]:
+    """The request behind a picture, and the files beside its model: those that were given, else those that are found again."""
+    from ..pipelines.again import find_again
     from ..pipelines.like import read_likeness
 
-    return read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
+    likeness = read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
+    given = [name for name, value in {**vars(beside), "control": beginning.control}.items() if value not in (None, ())]
+    again = find_again(likeness.provenance, choice.model, given=given)
+    return again.repeat(likeness), again.join(beside.to_extras())
 
 
 def to_requests(texts: list[str], sampling: Sampling, beginning: Beginning, likeness: Likeness | None) -> list[Request]:
@@ -184,28 +212,31 @@ def to_names(requests: list[Request]) -> list[str]:
     return [f"{slug}-{request.seed + index}.png" for slug, request in zip(slugs, requests, strict=True) for index in range(request.count)]
 
 
-def load_model(choice: Choice, beside: Beside, likeness: Likeness | None) -> Model:
-    """The model, in the numbers of the picture to make again unless others are asked for."""
-    model = choice.load(beside.to_extras())
-    if likeness is None or choice.dtype != "auto":
+def load_model(choice: Choice, extras: Extras, likeness: Likeness | None, *, skips: bool) -> Model:
+    """The model, in the numbers of the picture to make again, and reading its text as there, unless something else is asked for."""
+    model = choice.load(extras)
+    if likeness is None:
         return model
     from ..core.device import name_dtype
+    from ..pipelines.again import skip_again
     from ..pipelines.like import find_dtype
 
     dtype = find_dtype(likeness.provenance)
-    if not dtype or dtype == name_dtype(model.placement.dtype):
-        return model
-    del model  # before the other takes its memory
-    return replace(choice, dtype=dtype).load(beside.to_extras())
+    if dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype):
+        del model  # before the other takes its memory
+        model = replace(choice, dtype=dtype).load(extras)
+    return model if skips else skip_again(model, likeness.provenance)
 
 
 def to_origin(likeness: Likeness, like: Path | None, model: Model, given: dict[str, Any]) -> dict[str, Any]:
     """The picture to make again, and why that will not be the same; what was asked for otherwise is not missed. It is shown as well."""
+    from ..pipelines.again import to_skip
     from ..pipelines.like import compare
 
-    missed = [
-        text for name, text in likeness.missed.items() if given.get(name) is None or (name == "model" and given[name] == Choice.model)
-    ]
+    asked = {name for name, value in given.items() if value is not None and value != () and (name, value) != ("model", Choice.model)}
+    if to_skip(likeness.provenance, model.family.text) is not None:
+        asked.add("clip_skip")
+    missed = [text for name, text in likeness.missed.items() if name.partition(" ")[0] not in asked]
     missed += compare(likeness.provenance, model)
     show_warnings([f"not as it was: {text}" for text in missed], str(like))
     return {"like": str(like), "missed": missed}

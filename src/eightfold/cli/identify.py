@@ -68,20 +68,12 @@ def study(
     path: Path, identity: Identity, record: dict[str, Any], *, measure: bool, pictures: Sequence[Path], name: str | None
 ) -> list[str]:
     """What goes beyond the header, added to the record: the name that it is remembered by, and what measuring says."""
-    from ..checkpoints.known import has_alike
+    lines = name_it(path, identity, record, asked=name is not None)
+    if name is not None:
+        from ..pipelines.remembered import remember_autoencoder
 
-    lines: list[str] = []
-    if name is not None or has_alike(identity.parameters):
-        with show_loading(str(path)):
-            from ..pipelines.remembered import find_name, remember_autoencoder
-
-            sighting = find_name(path, identity)
-        if sighting is not None:
-            record |= {"name": sighting.name, "known_by": sighting.by}
-            lines.append(f"remembered as {sighting.name}, by {sighting.by}")
-        if name is not None:
-            lines.append(f"kept as {name} in {remember_autoencoder(path, identity, name)}")
-            record["remembered"] = name
+        lines.append(f"kept as {name} in {remember_autoencoder(path, identity, name)}")
+        record["remembered"] = name
     if measure and not identity.ties:
         lines.append("nothing to measure: its tensors fit one space only")
     elif measure:
@@ -92,6 +84,28 @@ def study(
         record["measured"] = asdict(verdict)
         lines += describe_verdict(verdict)
     return lines
+
+
+def name_it(path: Path, identity: Identity, record: dict[str, Any], *, asked: bool = False) -> list[str]:
+    """The name that an autoencoder has, added to the record; weights are read only where one of that size has a name."""
+    from ..checkpoints.known import has_alike
+    from ..checkpoints.published import find_published
+
+    if not asked and not has_alike(identity.parameters):  # the name of a published one is found without torch
+        found = find_published(path, identity)
+        return [] if found is None else show_name(record, identity, found.name, found.by, found.space)
+    with show_loading(str(path)):
+        from ..pipelines.remembered import find_name
+
+        sighting = find_name(path, identity)
+    return [] if sighting is None else show_name(record, identity, *sighting)
+
+
+def show_name(record: dict[str, Any], identity: Identity, name: str, by: str, space: str) -> list[str]:
+    """`space` is empty for one that the user named."""
+    record |= {"name": name, "known_by": by}
+    behind = f", of space {space}" if space and space != identity.space else ""
+    return [f"{'published' if space else 'remembered'} as {name}, by {by}{behind}"]
 
 
 def describe_verdict(verdict: Verdict) -> list[str]:
@@ -118,6 +132,8 @@ def to_lines(identity: Identity) -> list[str]:
 def describe(identity: Identity) -> str:
     names = [name for name in (identity.family, identity.variant) if name and name != "base"]
     facts = [" ".join(names)] if names else []
+    if identity.tower:
+        facts.append(f"text tower {identity.tower}")
     if identity.ties:
         facts.append(f"{' or '.join(identity.ties)}: the tensors fit {'both' if len(identity.ties) == 2 else 'all of them'}")
     if identity.space:

@@ -25,6 +25,7 @@ def models(folder: Path = Path(), /, *, json: Flag = False) -> int:
         Print one record a file as JSON.
     """
     from ..pipelines.shelf import find_partners, list_items
+    from .identify import name_it
 
     items: list[Item] = []
     with show_progress() as update:
@@ -33,7 +34,11 @@ def models(folder: Path = Path(), /, *, json: Flag = False) -> int:
             update(Progress(task="models", number=len(items), total=len(items)))
     outcome = Outcome()
     for item in find_partners(items):
-        outcome.add(to_record(item), "\n".join(to_lines(item, folder)), as_json=json)
+        record, lines = to_record(item), to_lines(item, folder)
+        autoencoder = item.find("autoencoder")
+        if autoencoder is not None:
+            lines += [f"  autoencoder {text}" for text in name_it(item.path, autoencoder, record)]
+        outcome.add(record, "\n".join(lines), as_json=json)
     return outcome.finish(as_json=json)
 
 

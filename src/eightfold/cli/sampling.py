@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from .options import Flag, Whole, WholeOrNone, is_folder
+from .options import Flag, WholeOrNone, is_folder
 
 if TYPE_CHECKING:
     from ..pipelines.extras import Extras
@@ -100,7 +100,7 @@ class Beside:
     text: Files = ()
     embedding: Files = ()
     lora: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
-    clip_skip: Whole = 0
+    clip_skip: WholeOrNone = None
     prediction: str | None = None
     refiner: str | None = None
 
@@ -112,7 +112,7 @@ class Beside:
             text=self.text,
             embeddings=self.embedding,
             adapters=adapters,
-            skip=self.clip_skip,
+            skip=self.clip_skip or 0,
             prediction=self.prediction,
             refiner=self.refiner,
         )

@@ -9,8 +9,10 @@ from ..specs.text import ClipConfig, ClipReading, ClipText
 
 # OpenAI's tokenizer pads with the end of the text, OpenCLIP's with token 0
 CLIP_L = ClipConfig(name="clip-l", width=768, layers=12, heads=12, activation="quick_gelu", padding=49407)
-OPENCLIP_H = ClipConfig(name="openclip-h", width=1024, layers=24, heads=16, activation="gelu", padding=0)
-OPENCLIP_BIGG = ClipConfig(name="openclip-bigg", width=1280, layers=32, heads=20, activation="gelu", projection=1280, padding=0)
+OPENCLIP_H = ClipConfig(name="openclip-h", width=1024, layers=24, heads=16, activation="gelu", padding=0, layout="openclip")
+OPENCLIP_BIGG = ClipConfig(
+    name="openclip-bigg", width=1280, layers=32, heads=20, activation="gelu", projection=1280, padding=0, layout="openclip"
+)
 
 SD1_TEXT = ClipText(readings=(ClipReading(tower=CLIP_L, depth=12, norm=True),))
 SD2_TEXT = ClipText(readings=(ClipReading(tower=OPENCLIP_H, depth=23, norm=True),))

@@ -76,6 +76,12 @@ class Model:
         """Of all weights in the file."""
         return fingerprint(read_tensors(self.source))
 
+    def to_skip(self, skip: int) -> Model:
+        """The same model with its text read so many layers earlier. Raises RequestError."""
+        if not isinstance(self.text, ClipConditioner):
+            raise RequestError(f"{self.family.name} reads words of its own list, and skips no layer", hint="leave the skip out")
+        return replace(self, text=replace(self.text, skip=skip), extras=replace(self.extras, skip=skip))
+
     def generate(self, request: Request) -> Iterator[GenerationStep]:
         """Yield after every step; the last one carries all pictures. See `pipelines.generate`."""
         from .generate import generate

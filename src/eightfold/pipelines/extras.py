@@ -8,13 +8,17 @@ from math import isfinite
 from pathlib import Path
 
 from ..checkpoints.adapterfit import fit_adapter, group_names
-from ..checkpoints.adapters import read_adapter
+from ..checkpoints.adapters import find_file, read_adapter
+from ..checkpoints.filehash import hash_path, hash_weights
 from ..core.errors import RequestError
 from ..denoisers.unet import UNet
 from ..nn.lora import attach
 from ..specs.family import Family
+from ..specs.network import WordsConfig
+from ..specs.text import ClipText
 from ..text.clip import ClipTower
 
+SHORT = 12  # digits of a LoRA's hash that A1111 writes
 SHOWN = 3  # groups of names that a warning lists
 
 
@@ -34,13 +38,29 @@ class Extras:
     prediction: str | None = None
     refiner: str | Path | None = None
 
-    def to_record(self) -> dict[str, object]:
-        """What was given, for the metadata of a picture."""
-        adapters = [{"file": Path(path).name, "weight": weight} for path, weight in self.adapters]
-        names = {"text": [Path(path).name for path in self.text], "embeddings": [Path(path).name for path in self.embeddings]}
+    def to_record(self, text: WordsConfig | ClipText) -> dict[str, object]:
+        """What was given, for the metadata of a picture: files as they were named, with what they are known again by.
+
+        The skip is counted as people count it, from the last layer, which is 1.
+        """
+        adapters = [
+            {**to_file_record(path), "short": hash_weights(find_file(Path(path)))[:SHORT], "weight": weight}
+            for path, weight in self.adapters
+        ]
+        files = {"text": [*map(to_file_record, self.text)], "embeddings": [*map(to_file_record, self.embeddings)], "adapters": adapters}
+        skip = self.skip + count_last(text) if self.skip and isinstance(text, ClipText) else 0
         refiner = None if self.refiner is None else Path(self.refiner).name
-        found = {**names, "adapters": adapters, "clip_skip": self.skip, "refiner": refiner}
+        found = {**files, "clip_skip": skip, "given_prediction": self.prediction, "refiner": refiner}
         return {name: value for name, value in found.items() if value}
+
+
+def to_file_record(path: str | Path) -> dict[str, object]:
+    return {"file": str(path), "sha256": hash_path(path)}
+
+
+def count_last(text: ClipText) -> int:
+    """The layer that a family reads, counted from the last, which is 1: what "clip skip" means where nothing is skipped."""
+    return 1 + min(reading.tower.layers - reading.depth for reading in text.readings)
 
 
 def to_weighed(text: str) -> tuple[Path, float]:

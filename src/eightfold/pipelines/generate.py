@@ -22,13 +22,15 @@ from ..diffusion.samplers import Moment, Sampler, build_sampler
 from ..specs.family import Family
 from .bundle import Model
 from .canvas import begin, enter
-from .guided import build_denoise, build_guidance, to_controls
-from .guides import load_guides, warn_of_guides
+from .guided import build_denoise, build_guidance
+from .guides import load_guides, read_guides, warn_of_guides
 from .job import Job, Leg, Tokens
 from .noise import to_noise_notes, vary
 from .parameters import to_parameters
 from .preview import to_preview
-from .request import Plan, Request, to_plan, to_text
+from .prompts import warn_of_prompts
+from .remembered import name_codec
+from .request import Guide, Plan, Request, to_plan, to_text
 from .running import to_record
 from .start import Start, count_moves, read_start, resize
 
@@ -79,22 +81,27 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
     outline = resolve(model, request)
     plan = outline.plan
     sampler = build_sampler(plan.sampler, eta=plan.eta)
-    guides = load_guides(request.controls, model.family, model.placement)
+    guides = load_guides(outline.guides, model.family, model.placement)
     return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs, guides), sampler)
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """What a request comes to with a model: nothing left open, nothing computed yet. `decoding` tells how it would be decoded."""
+    """What a request comes to with a model: nothing left open, nothing computed yet. `decoding` tells how it would be decoded.
+
+    `guides` have their pictures, and files that were looked at; no weights.
+    """
 
     plan: Plan
     start: Start | None
     legs: tuple[Leg, ...]
     decoding: Explanation | None
+    guides: tuple[Guide, ...] = ()
 
 
 def resolve(model: Model, request: Request) -> Outline:
-    """Raises RequestError for whatever cannot be, and where the decoding would not fit into memory."""
+    """Raises RequestError for whatever cannot be, and where the decoding would not fit into memory, CheckpointError for a ControlNet that
+    was made for other models."""
     check_reads(model, request)
     start = read_start(request, model.family.defaults.size, find_multiple(model.family))
     plan = to_plan(request, model.family, None if start is None else (start.width, start.height))
@@ -103,7 +110,8 @@ def resolve(model: Model, request: Request) -> Outline:
         model.text.check(prompt, ignore_unknown=request.ignore_unknown)
     build_sampler(plan.sampler, eta=plan.eta)
     build_guidance(plan, model.family)
-    return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height))
+    guides = read_guides(request.controls, model.family)
+    return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height), guides)
 
 
 def check_reads(model: Model, request: Request) -> None:
@@ -273,8 +281,9 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     if start is not None and not plan.raw:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {"decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
-    record |= {**model.extras.to_record(), **to_record(model.denoiser)}
+    record |= {"vae": name_codec(model.codec), "decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
+    record |= {**model.extras.to_record(model.family.text), **to_record(model.denoiser)}
+    record |= {"controls": [one.to_record() for one in job.guides]}
     record |= {} if model.refiner is None else {"refiner_fingerprint": model.refiner.fingerprint}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}
@@ -291,7 +300,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         metadata={"parameters": to_parameters(record), "eightfold": json.dumps(record, ensure_ascii=False)},
         warnings=(
             *warn_of_size(plan, model.family),
-            *warn_of_guides(job.guides, to_controls(job, leg), leg),
+            *warn_of_prompts(plan, model.family),
+            *warn_of_guides(job.guides, leg),
         ),
     )
 

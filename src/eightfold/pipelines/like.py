@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ SILENT = (
     "Version", "User", "batch_size", "app_version", "app_id", "generation_mode", "rand_device", "nodes", "TI hashes", "Lora hashes",
     "Hashes",
 )  # fmt: skip
+UPSCALE = "Hires upscale"
 FEW = 200  # characters of a value that are shown
 LORA = "lora "
+NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")  # which A1111 takes out of the prompt before it is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +74,12 @@ def read_likeness(path: str | Path, *, begins: bool = False, masks: bool = False
     given |= {name: value for name, value in ours.items() if value is not None}
     known = {name: value for name, value in given.items() if can[name]}
     others = [name for name in given if name not in known]
-    request = Request(prompt=found.prompt, ignore_unknown=own, **known, **(to_settings(found, begins) if own else {}))
-    return Likeness(provenance=found, request=request, missed={**to_reasons(found, others), **list_missed(found)})
+    prompt = NETWORK.sub("", found.prompt) if found.source == "a1111" else found.prompt
+    passes = to_settings(found, begins) if own else to_passes(found)
+    request = Request(prompt=prompt, ignore_unknown=own, **{**known, **passes})
+    others = [name for name in others if not (name == "strength" and passes.get("enlarge"))]
+    missed = {name: text for name, text in list_missed(found).items() if not (passes.get("enlarge") and name == f"extra {UPSCALE}")}
+    return Likeness(provenance=found, request=request, missed={**to_reasons(found, others), **missed})
 
 
 def to_ours(found: Provenance) -> dict[str, str | None]:
@@ -113,6 +120,17 @@ def to_settings(found: Provenance, begins: bool) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def to_passes(found: Provenance) -> dict[str, Any]:
+    """The two passes of A1111's "Hires. fix", whose size is that of the first and whose strength that of the second."""
+    factor, size = to_number(found.extra.get(UPSCALE)), found.size
+    if found.source != "a1111" or factor is None or size is None or not 1 < factor <= 8 or max(size) * factor > LARGEST:
+        return {}
+    passes: dict[str, Any] = {"size": (int(size[0] * factor), int(size[1] * factor)), "enlarge": factor}
+    if found.strength is not None and 0 < found.strength <= 1:
+        passes["enlarge_strength"] = found.strength
+    return passes
+
+
 def is_noise_source(text: str | None) -> bool:
     try:
         return text is not None and bool(to_noise_source(text))
@@ -127,9 +145,8 @@ def list_missed(found: Provenance) -> dict[str, str]:
         missed["clip_skip"] = f"clip skip {found.clip_skip}"
     missed |= {f"{LORA}{number}": f"LoRA {show(lora.name)} at {lora.weight:g}" for number, lora in enumerate(found.loras)}
     if found.source == "eightfold":
-        given = {"controls": "control", "adapters": "lora", "embeddings": "embedding", "refiner": "refiner"}
-        said = {name: (to_text(found.extra.get(name)) or "").strip("[]") for name in given}
-        return missed | {name: f"{name} {show(text)}: give them with --{given[name]}" for name, text in said.items() if text}
+        refiner = found.extra.get("refiner")
+        return missed | ({"refiner": f"refiner {show(str(refiner))}: give it with --refiner"} if refiner else {})
     named = {"model": found.model or found.model_hash, "vae": found.vae or found.vae_hash}
     missed |= {what: f"{what} {show(name)}: give its file with --{what}" for what, name in named.items() if name}
     if "batch_size" in found.extra:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import EightfoldError, ImageError
 from .comfy import from_comfy
-from .invoke import from_dream, from_invokeai, from_sd_metadata
+from .invoke import from_dream, from_invokeai, from_sd_metadata, to_tables
 from .parameters import from_parameters
-from .provenance import Provenance, to_extra, to_number, to_pair, to_prompt, to_table, to_text, to_whole
+from .provenance import Lora, Provenance, to_extra, to_number, to_pair, to_prompt, to_table, to_text, to_whole
 
 OWN = (
     "prompt", "negative", "width", "height", "seed", "steps", "sampler", "grid", "guidance", "eta", "strength", "clip_skip", "noise_source",
-    "variation", "variation_seed", "model", "fingerprint", "decoder", "count",
+    "variation", "variation_seed", "model", "fingerprint", "vae", "decoder", "count", "adapters",
 )  # fmt: skip
 READERS: dict[str, Callable[[Mapping[str, str]], Provenance]] = {  # the name of the text -> who reads it, the surest first
     "eightfold": lambda texts: from_record(texts["eightfold"]),
@@ -75,6 +76,18 @@ def from_record(text: str) -> Provenance:
         variation_seed=to_whole(record.get("variation_seed")),
         model=to_text(record.get("model")),
         model_hash=to_text(record.get("fingerprint")),
+        vae=to_text(record.get("vae")),
         vae_hash=to_text(record.get("decoder")),
+        loras=tuple(lora for row in to_tables(record.get("adapters")) if (lora := to_lora(row)) is not None),
         extra=to_extra(record, OWN),
+    )
+
+
+def to_lora(row: Mapping[str, Any]) -> Lora | None:
+    """A row of ours."""
+    file, weight = to_text(row.get("file")), to_number(row.get("weight"))
+    if file is None or weight is None:
+        return None
+    return Lora(
+        name=Path(file).stem, weight=weight, file=file, sha256=to_text(row.get("sha256")) or "", short=to_text(row.get("short")) or ""
     )

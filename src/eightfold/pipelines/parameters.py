@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import ImageError, RequestError
 from ..core.rng import to_noise_source
-from .provenance import LONGEST, Provenance, to_extra, to_loras, to_number, to_pair, to_text, to_whole
+from .provenance import LONGEST, Lora, Provenance, to_extra, to_loras, to_number, to_pair, to_text, to_whole
 
 PROMPT, NEGATIVE = "Prompt", "Negative prompt"
 FEWEST = 3  # pairs that make a line one of settings
@@ -22,6 +24,7 @@ NAME = re.compile(r"\w[\w \-/]{0,80}")
 QUOTED = re.compile(r'"(?:\\.|[^\\"])*"')
 END = re.compile(r"[ \t]*(?:,|$)")
 LORA = re.compile(r"<(?:lora|lyco):([^:<>]{1,200}):([0-9.+-]{1,20})[^<>]{0,40}>")
+HASH = re.compile(r"[0-9a-f]{8,64}")
 KNOWN = (
     "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE", "Denoising strength",
     "Clip skip", "Eta", "RNG", "ENSD", "Noise source", "Variation seed", "Variation seed strength",
@@ -67,7 +70,11 @@ def to_parameters(record: Mapping[str, Any]) -> str:
     pairs |= {"Schedule type": GRIDS.get(record["grid"], record["grid"])}
     pairs |= {"CFG scale": record["guidance"], "Seed": record["seed"], "Size": f"{record['width']}x{record['height']}"}
     pairs |= {"Model hash": record.get("fingerprint", "")[:10], "Model": record.get("model")}
-    pairs |= {"VAE hash": record.get("decoder", "")[:10], "Denoising strength": record.get("strength") if record.get("start") else None}
+    pairs |= {
+        "VAE hash": record.get("decoder", "")[:10],
+        "VAE": record.get("vae"),
+        "Denoising strength": record.get("strength") if record.get("start") else None,
+    }
     if record.get("variation"):
         pairs |= {"Variation seed": record.get("variation_seed"), "Variation seed strength": record["variation"]}
     pairs |= {"Clip skip": record.get("clip_skip"), "Eta": record.get("eta") or None, "ENSD": source.shift or None}
@@ -76,6 +83,7 @@ def to_parameters(record: Mapping[str, Any]) -> str:
         "Refiner": record.get("refiner"),
         "Refiner switch at": record.get("handover"),
     }
+    pairs |= {"Lora hashes": ", ".join(f"{to_alias(one['file'])}: {one['short']}" for one in record.get("adapters", ()))}
     pairs |= {"RNG": "NV" if source.gpu else "CPU", "Noise source": record.get("noise_source")}
     pairs |= {"Version": f"eightfold {record.get('eightfold', '')}"}
     above = f"{prompt}\n{NEGATIVE}: {negative}" if negative else prompt
@@ -119,9 +127,22 @@ def from_parameters(text: str) -> Provenance:
         model_hash=to_text(pairs.get("Model hash")),
         vae=to_text(pairs.get("VAE")),
         vae_hash=to_text(pairs.get("VAE hash")),
-        loras=to_loras(LORA.findall(prompt)),
+        loras=add_hashes(to_loras(LORA.findall(prompt)), pairs.get("Lora hashes", "")),
         extra=to_extra(pairs, KNOWN),
     )
+
+
+def to_alias(file: str) -> str:
+    """The name of a LoRA as A1111 writes it before its hash (extra_networks_lora.py)."""
+    return Path(file).stem.replace(":", "").replace(",", "")
+
+
+def add_hashes(loras: tuple[Lora, ...], text: str) -> tuple[Lora, ...]:
+    """`Lora hashes: "NAME: 12 digits, NAME: 12 digits"`, by name."""
+    pairs = (pair.rpartition(":") for pair in text.split(","))
+    hashes = {name.strip(): short.strip().lower() for name, _, short in pairs}
+    found = ((lora, hashes.get(to_alias(lora.name), "")) for lora in loras)
+    return tuple(replace(lora, short=short if HASH.fullmatch(short) else "") for lora, short in found)
 
 
 def find_noise(pairs: Mapping[str, str]) -> str:

@@ -18,10 +18,16 @@ LARGEST_SEED = 2**64
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """A low-rank addition to the weights, by the name of its file."""
+    """A low-rank addition to the weights, by the name of its file.
+
+    Where they are known: `file` as it was named, `sha256` of its content, and `short`, the first digits of A1111's hash of it.
+    """
 
     name: str
     weight: float
+    file: str = ""
+    sha256: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

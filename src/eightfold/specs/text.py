@@ -11,7 +11,8 @@ class ClipConfig:
     """The text tower of CLIP (arXiv 2103.00020): token and position embeddings, causal transformer layers, a final norm.
 
     `projection` is the width of the pooled vector; None: the tower is built without that map. `padding` is the token that fills a chunk
-    behind its end. `tokens` is the length of a chunk with its begin and end, `vocabulary` the number of token embeddings.
+    behind its end. `layout` names the keymap that leads from the layout which it was published in. `tokens` is the length of a chunk with
+    its begin and end, `vocabulary` the number of token embeddings.
     """
 
     name: str
@@ -21,6 +22,7 @@ class ClipConfig:
     activation: Literal["quick_gelu", "gelu"]
     projection: int | None = None
     padding: int
+    layout: str = "clip"
     tokens: int = 77
     vocabulary: int = 49408
 

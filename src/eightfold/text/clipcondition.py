@@ -14,7 +14,7 @@ from ..core.errors import RequestError, UnknownName
 from ..specs.text import ClipConfig, ClipReading, ClipText
 from .chunks import Chunk, to_chunks
 from .clip import ClipTower
-from .condition import Condition
+from .condition import Condition, Length
 from .inversion import Dictionary, Inversion, check_inversion
 from .prompt import parse_prompt
 from .tokenizer import BEGIN, END, read_tokenizer
@@ -58,10 +58,17 @@ class ClipConditioner:
     def check(self, prompt: str, *, ignore_unknown: bool = False) -> None:
         """Any prompt can be read."""
 
+    @property
+    def room(self) -> int:
+        """How many tokens a chunk has room for, in every tower."""
+        return min(reading.tower.room for reading in self.text.readings)
+
     def split(self, prompt: str) -> list[Chunk]:
         """The prompt as its chunks, at least one; nothing of it is left out."""
-        room = min(reading.tower.room for reading in self.text.readings)
-        return to_chunks(parse_prompt(prompt), read_tokenizer(), self.dictionary, room)
+        return to_chunks(parse_prompt(prompt), read_tokenizer(), self.dictionary, self.room)
+
+    def measure(self, prompt: str) -> Length:
+        return Length(tuple(map(len, self.split(prompt))), self.room)
 
     def count_tokens(self, prompt: str) -> int:
         """How many tokens the prompt has, without begin, end and padding."""

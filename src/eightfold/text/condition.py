@@ -16,6 +16,22 @@ class Condition(NamedTuple):
     pooled: Float[Tensor, "b p"] | None = None
 
 
+class Length(NamedTuple):
+    """How long a prompt is: tokens in each of its chunks, without begin, end and padding, and the `room` that a chunk has."""
+
+    counts: tuple[int, ...]
+    room: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.counts)
+
+    def __str__(self) -> str:
+        if len(self.counts) == 1:
+            return f"{self.tokens} tokens, of {self.room} that there is room for"
+        return f"{self.tokens} tokens in {len(self.counts)} chunks of {self.room} ({', '.join(map(str, self.counts))})"
+
+
 class Conditioner(Protocol):
     """A tokenizer and its encoder, ready to use."""
 
@@ -33,4 +49,8 @@ class Conditioner(Protocol):
 
     def count_tokens(self, prompt: str) -> int:
         """How many tokens the prompt has, without begin, end and padding."""
+        ...
+
+    def measure(self, prompt: str) -> Length:
+        """The same, chunk by chunk: what of the prompt is read together."""
         ...

@@ -17,8 +17,6 @@ ROUND, SQUARE = 1.1, 1 / 1.1
 LARGEST = 999_999.0  # a weight beyond it is cut down to it: products of brackets could become infinite
 BREAK = re.compile(r"\bBREAK\b")
 MARKS = re.compile(r"\\(?P<escaped>[\\()\[\]])|:\s*(?P<weight>[+-]?(?:[0-9]{1,6}(?:\.[0-9]*)?|\.[0-9]+))\s*\)|(?P<mark>[()\[\]])")
-# Of the web UI and nothing here: a change or an alternation while drawing, extra networks, prompts that are joined
-FOREIGN = re.compile(r"(?<!\\)\[[^\[\]]*:\s*[0-9.]+\s*\]|(?<!\\)\[[^\[\]|]*\|[^\[\]]*\]|<(?:lora|lyco|hypernet):[^<>]*>|\bAND\b")
 SPECIAL = re.compile(r"[\\()\[\]]")
 
 
@@ -115,14 +113,6 @@ def format_span(span: Span, *, edged: bool) -> str:
     if span.weight == 1 and not (edged and span.text != span.text.strip()):
         return text
     return f"({text}:{Decimal(repr(span.weight)):f})"
-
-
-def find_foreign(prompt: str) -> tuple[str, ...]:
-    """What means something else in the web UI than here, each once and in order: `[cat:dog:0.5]`, `[cat|dog]`, `<lora:NAME:1>`, `AND`.
-
-    Such a prompt is still read, as what this notation makes of it; whoever asks for it can be told.
-    """
-    return tuple(dict.fromkeys(found.group() for found in FOREIGN.finditer(prompt)))
 
 
 def is_plain(sections: Sequence[Section]) -> bool:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..core.errors import RequestError, UnknownWord, to_nearest
 from ..nn.attention import Attention
 from ..specs.network import WordsConfig
-from .condition import Condition
+from .condition import Condition, Length
 
 PADDING, BEGIN = range(2)
 SPECIAL = 2
@@ -117,3 +117,6 @@ class WordsConditioner:
 
     def count_tokens(self, prompt: str) -> int:
         return sum(word in self.words.numbers for word in split_words(prompt))
+
+    def measure(self, prompt: str) -> Length:
+        return Length((self.count_tokens(prompt),), self.words.config.tokens - 1)
