@@ -18,8 +18,9 @@ from eightfold.nn.kernels import ready
 from eightfold.nn.kernels.ready import Availability
 from eightfold.pipelines import running
 from eightfold.pipelines.bundle import Model
+from eightfold.pipelines.generate import resolve
 from eightfold.pipelines.request import Request
-from eightfold.pipelines.running import choose_runner, count_operations, to_record
+from eightfold.pipelines.running import choose_runner, count_operations, foresee, to_record
 from eightfold.specs.network import UNetConfig, VectorConfig
 from weights import draw, randomise
 
@@ -84,6 +85,16 @@ def test_kernels_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(choose_runner(unet, PLACE, engine)(*given), unet(*given))
     assert to_record(unet) == {"denoiser_kernels": running.PLAIN, "denoiser_kernels_reason": "not in this test"}
     assert list(engine.notes) == ["not in this test"]
+
+
+def test_what_will_run_is_foreseen(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    leg = resolve(model, Request(prompt="a red cube", size=(64, 64), steps=2)).legs[0]
+    running.KEPT.pop(model.denoiser, None)
+    assert foresee(model, leg) == {"denoiser_kernels": running.PLAIN}
+    monkeypatch.setattr(running, "WORTH", 0)
+    monkeypatch.setattr(Engine, "take_kernels", lambda _: (FastKernels(8, 1), ""))
+    assert str(foresee(model, leg)["denoiser_kernels"]).startswith("Winograd")
+    running.KEPT.pop(model.denoiser, None)
 
 
 def test_work_is_counted() -> None:

@@ -140,6 +140,7 @@ def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> No
 
 def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
     from ..pipelines.generate import resolve, warn_of_size
+    from ..pipelines.running import foresee
     from ..pipelines.prompts import measure_prompts, warn_of_prompts
 
     outcome = Outcome()
@@ -147,7 +148,7 @@ def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
         outline = resolve(model, request)
         record = {"model": model.source, "family": model.family.name, "edition": model.edition, **asdict(outline.plan)}
         record |= {"prediction": model.family.prediction, "notes": list(model.notes), **to_placement(model.placement)}
-        record |= {"legs": [to_leg(leg) for leg in outline.legs]}
+        record |= {"legs": [to_leg(leg) for leg in outline.legs], **foresee(model, outline.legs[0])}
         if model.refiner is not None:
             record |= {"refiner": model.refiner.source}
         record |= {"warnings": [*warn_of_size(outline.plan, model.family), *warn_of_prompts(outline.plan, model.family)]}

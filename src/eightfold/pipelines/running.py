@@ -17,6 +17,8 @@ from ..nn.stages import Down, Stage, State, Up, join_skip, save_skip
 
 if TYPE_CHECKING:
     from ..nn.faststages import FastStages
+    from .bundle import Model
+    from .job import Leg
 
 WORTH = 10e9  # multiplications and additions of a step's 3x3 convolutions below which torch's are as fast: the pocket model has 0.5e9
 PLAIN = "torch, stage by stage"
@@ -69,8 +71,8 @@ def choose_runner(denoiser: nn.Module | Run, placement: Placement, engine: Engin
         **scale: Tensor,
     ) -> Tensor:
         """`scale` is the guidance, for a network that is told it."""
-        if isinstance(denoiser, UNet) and placement.device.type == "cpu" and placement.dtype == torch.float32:
-            fast = find_stages(denoiser, noisy, engine)
+        if isinstance(denoiser, UNet) and is_float_on_cpu(placement):
+            fast = find_stages(denoiser, tuple(noisy.shape), engine)
             if fast is not None:
                 state = State(time=denoiser.embed(timestep, vector, noisy.dtype, **scale), tokens=tokens)
                 return fast.run(denoiser.stages(added), noisy, state)
@@ -79,9 +81,9 @@ def choose_runner(denoiser: nn.Module | Run, placement: Placement, engine: Engin
     return run
 
 
-def find_stages(denoiser: UNet, noisy: Tensor, engine: Engine) -> FastStages | None:
+def find_stages(denoiser: UNet, shape: tuple[int, ...], engine: Engine) -> FastStages | None:
     kept = KEPT.setdefault(denoiser, Kept())
-    if kept.stages is None and count_operations(denoiser.stages(), tuple(noisy.shape)) >= WORTH:
+    if kept.stages is None and count_operations(denoiser.stages(), shape) >= WORTH:
         kernels, reason = engine.take_kernels()
         if kernels is None:
             kept.record["denoiser_kernels_reason"] = reason
@@ -97,3 +99,17 @@ def find_stages(denoiser: UNet, noisy: Tensor, engine: Engine) -> FastStages | N
 def to_record(denoiser: nn.Module | Run) -> dict[str, object]:
     """By what it has been run so far, for the metadata of what it drew."""
     return dict(KEPT.get(denoiser, Kept()).record) if isinstance(denoiser, UNet) else {}
+
+
+def foresee(model: Model, leg: Leg) -> dict[str, object]:
+    """The record of a leg that is yet to be run."""
+    denoiser, space = model.denoiser, model.codec.space
+    if is_float_on_cpu(model.placement):
+        height, width = (-(-side // space.latent_downscale) for side in (leg.height, leg.width))
+        find_stages(denoiser, (1, space.latent_channels, height, width), model.codec.engine)
+    return to_record(denoiser)
+
+
+def is_float_on_cpu(placement: Placement) -> bool:
+    """What the fast kernels are for."""
+    return placement.device.type == "cpu" and placement.dtype == torch.float32
