@@ -140,8 +140,8 @@ def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> No
 
 def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
     from ..pipelines.generate import resolve, warn_of_size
-    from ..pipelines.running import foresee
     from ..pipelines.prompts import measure_prompts, warn_of_prompts
+    from ..pipelines.running import foresee
 
     outcome = Outcome()
     for request in requests:
