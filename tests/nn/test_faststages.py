@@ -17,7 +17,7 @@ from eightfold.nn.attention import SpatialTransformer
 from eightfold.nn.fast import FastKernels
 from eightfold.nn.faststages import FastStages
 from eightfold.nn.kernels.ready import find_lanes
-from eightfold.nn.stages import ResidualBlock, Stage, State, Up, join_skip, run_stages, save_skip
+from eightfold.nn.stages import Down, ResidualBlock, Stage, State, Up, join_skip, run_stages, save_skip
 from eightfold.nn.streams import Streams
 from eightfold.specs.network import UNetConfig
 from weights import draw, randomise
@@ -91,6 +91,16 @@ def test_all_that_fits_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = count_fast(monkeypatch, unet.stages(), draw(1, 4, 8, 8), build_state(TWO, 1))
     assert calls["convolve_streamed"] == 2 * len(blocks) + ups
     assert calls["apply_rows"] >= transformers * 8  # in, out, q and out twice, both of the feed-forward; keys of 24 channels may not fit
+
+
+@torch.no_grad()
+def test_halving_is_a_linear_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of patches; not where the border is on two sides only."""
+    x = draw(2, 32, 7, 6)
+    for symmetric, calls in ((True, 1), (False, 0)):
+        down: list[Stage] = [build(Down(32, symmetric=symmetric), 0)]
+        assert compare(down, x, State()) < 1e-5
+        assert count_fast(monkeypatch, down, x, State())["apply_rows"] == calls
 
 
 @torch.no_grad()

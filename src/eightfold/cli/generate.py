@@ -186,12 +186,17 @@ def to_names(requests: list[Request]) -> list[str]:
 
 def load_model(choice: Choice, beside: Beside, likeness: Likeness | None) -> Model:
     """The model, in the numbers of the picture to make again unless others are asked for."""
+    model = choice.load(beside.to_extras())
+    if likeness is None or choice.dtype != "auto":
+        return model
     from ..core.device import name_dtype
     from ..pipelines.like import find_dtype
 
-    model, dtype = choice.load(beside.to_extras()), likeness and find_dtype(likeness.provenance)
-    again = dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype)
-    return replace(choice, dtype=dtype).load(beside.to_extras()) if again and dtype else model
+    dtype = find_dtype(likeness.provenance)
+    if not dtype or dtype == name_dtype(model.placement.dtype):
+        return model
+    del model  # before the other takes its memory
+    return replace(choice, dtype=dtype).load(beside.to_extras())
 
 
 def to_origin(likeness: Likeness, like: Path | None, model: Model, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stages of a U-Net with faster kernels: residual blocks, transformers and enlarging convolutions; what else there is runs as it is.
+"""The stages of a U-Net with faster kernels: residual blocks, transformers, ways down and up; what else there is runs as it is.
 
 Feature maps have their channels last in memory, as kernels want them and torch's own layers take them without a copy. The moments that a
 convolution leaves are those that the next norm needs, also where the channels of a skip are joined to it.
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .attention import SpatialTransformer
 from .fasttransformer import run_transformer
-from .stages import ResidualBlock, Stage, State, Up, join_skip, run_stages, save_skip
+from .stages import Down, ResidualBlock, Stage, State, Up, join_skip, run_stages, save_skip
 from .streams import Map, Streams, join_channels, to_map
 
 Kept = list[tuple[Tensor, Map]]  # the skips as stages see them, and what they are
@@ -55,6 +55,8 @@ class FastStages:
                 return self.run_block(stage, x, state)
             if type(stage) is SpatialTransformer and state.tokens is not None:
                 return run_transformer(self.streams, stage, x, state.tokens)
+            if type(stage) is Down and stage.symmetric:
+                return self.streams.halve(stage.conv, x)
             if type(stage) is Up and doubles(x, state) and self.streams.is_fast(stage.conv, x, enlarge=True):
                 found = self.streams.convolve(stage.conv, x, enlarge=True)
                 if found is not None:

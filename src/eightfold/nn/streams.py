@@ -125,6 +125,12 @@ class Streams:
         convolve_streamed(conv.weight.detach().numpy(), images, lanes=self.choose_lanes(conv), enlarge=enlarge, pool=self.pool)
         return Map(pixels=made, moments=tuple(image.target.moments for image in images if image.target.moments is not None))
 
+    def halve(self, conv: nn.Conv2d, x: Map) -> Map:
+        """A 3x3 convolution with stride 2 and a border of zeros, as a linear map of patches: torch's reorders its weights at every call."""
+        patches = F.pad(x.pixels, (0, 0, 1, 1, 1, 1)).unfold(1, 3, 2).unfold(2, 3, 2)  # b y x c 3 3: in the order of the weights
+        made = self.apply(conv.weight.flatten(1), conv.bias, patches.flatten(3))
+        return Map(pixels=made)
+
     def apply(
         self,
         weight: Float[Tensor, "o i"],
