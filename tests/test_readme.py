@@ -94,3 +94,18 @@ def test_the_commands_for_stable_diffusion(tmp_path: Path, monkeypatch: pytest.M
             assert read_size(path) == (64, 64)
             path.unlink()  # the third would have the first one's name
     assert (tmp_path / "vae.safetensors").exists()
+
+
+def test_the_commands_for_special_editions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    install(monkeypatch.setattr)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path / "cache"))
+    write_file(tmp_path / "instruct-pix2pix.safetensors", TOYS["sd1"].to_edition("instruct"))
+    for name, edition in (("sdxl", "base"), ("refiner", "refiner")):
+        write_file(tmp_path / f"{name}.safetensors", TOYS["sdxl"].to_edition(edition))
+    write_photo(tmp_path / "photo.png", 80, 60)
+    found = []
+    for command in read_commands("instruct-pix2pix", "--refiner"):
+        assert run(command) == 0, capsys.readouterr().err
+        found.append(read_size(tmp_path / capsys.readouterr().out.strip()))
+    assert found == [(80, 60), (64, 64)]

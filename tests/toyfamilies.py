@@ -26,7 +26,7 @@ from eightfold.families.sd2 import SD2
 from eightfold.families.sdxl import SDXL_FAMILY
 from eightfold.pipelines import bundle
 from eightfold.specs.control import ControlConfig
-from eightfold.specs.family import Edition, Family
+from eightfold.specs.family import Edition, Family, Reading
 from eightfold.specs.mark import Mark
 from eightfold.specs.network import UNetConfig
 from eightfold.specs.text import ClipText
@@ -60,7 +60,14 @@ def to_toy_marks(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
 
 def to_toy_edition(edition: Edition) -> Edition:
     denoiser = edition.denoiser and to_toy_unet(edition.denoiser)
-    return replace(edition, marks=to_toy_marks(edition.marks), denoiser=denoiser, text=edition.text and TEXTS[edition.text])
+    defaults = edition.defaults and replace(edition.defaults, size=(64, 64))
+    readings = edition.readings and tuple(map(to_toy_reading, edition.readings))
+    own = replace(edition, marks=to_toy_marks(edition.marks), denoiser=denoiser, text=edition.text and TEXTS[edition.text])
+    return replace(own, defaults=defaults, readings=readings)
+
+
+def to_toy_reading(reading: Reading) -> Reading:
+    return replace(reading, defaults=reading.defaults and replace(reading.defaults, size=(96, 96), steps=2))
 
 
 def to_toy_family(family: Family) -> Family:
@@ -71,9 +78,7 @@ def to_toy_family(family: Family) -> Family:
         text=TEXTS[family.text],
         marks=to_toy_marks(family.marks),
         editions=tuple(map(to_toy_edition, family.editions)),
-        readings=tuple(
-            replace(reading, defaults=reading.defaults and replace(reading.defaults, size=(96, 96), steps=2)) for reading in family.readings
-        ),
+        readings=tuple(map(to_toy_reading, family.readings)),
         defaults=replace(family.defaults, size=(64, 64), steps=2),
     )
 
