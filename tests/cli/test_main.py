@@ -67,7 +67,20 @@ SAMPLING = (
 BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--control", "--enlarge")
 BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction")
 OPTIONS = {
-    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
+    "generate": (
+        *WEIGHTS,
+        *RESULT,
+        *SAMPLING,
+        *BEGINNING,
+        *BESIDE,
+        "--count",
+        "--prompts",
+        "--like",
+        "--preview",
+        "--preview-vae",
+        "--film",
+        "--explain",
+    ),
     "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--across", "--down"),
     "encode": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed"),
     "decode": (*WEIGHTS, *RESULT, "--force"),

@@ -191,12 +191,15 @@ class Showing:
         Print what the request comes to, with the memory that decoding will take, and do nothing.
     preview
         A picture file (.png) that shows at every step what is expected, small.
+    preview_vae
+        A small autoencoder of the model's space, such as TAESD or its decoder alone, that shows --preview in full size.
     film
         Also save how each picture came about: a strip (.png) or an animation (.gif, .webp) of the clean estimate at every step.
     """
 
     explain: Flag = False
     preview: Path | None = None
+    preview_vae: Path | None = None
     film: Path | None = None
 
 

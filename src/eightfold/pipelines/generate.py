@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..codec.codec import Codec
 from ..codec.explain import Explanation
 from ..codec.latentfile import Latent, Padding
 from ..codec.pixels import Picture
@@ -58,10 +59,16 @@ class GenerationStep:
         """Whether this step finished a picture: the last of `images`."""
         return self.number % self.job.moves == 0
 
-    def preview(self) -> Picture:
-        """What the denoiser expects at this step, one pixel for a cell of the raw latent: takes next to no time."""
-        codec = self.job.model.codec
-        return Picture(to_preview(codec, codec.denormalise(self.clean)), source=f"{self.job.plan.prompt} ({self.seed})")
+    def preview(self, decoder: Codec | None = None) -> Picture:
+        """What the denoiser expects at this step, one pixel for a cell of the raw latent: takes next to no time.
+
+        With a small `decoder` (`pipelines.preview.load_preview`) in full size, as that one shows it.
+        """
+        codec, source = self.job.model.codec, f"{self.job.plan.prompt} ({self.seed})"
+        raw = codec.denormalise(self.clean)
+        if decoder is None:
+            return Picture(to_preview(codec, raw), source=source)
+        return Picture(decoder.decode_one(raw).image[..., : self.leg.height, : self.leg.width], source=source)
 
     def to_latent(self) -> Latent:
         """What the denoiser expects at this step, as one that can be kept in a file; after the last step the picture itself."""

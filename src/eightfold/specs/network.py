@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,15 @@ class Flux2Config:
 class TinyConfig:
     """The small distilled autoencoder TAESD: plain convolutions of one width, a few residual blocks a level.
 
-    `blocks` are counted from the picture down; the decoder has as many a level, but at the picture's resolution `last`.
+    `blocks` are counted from the picture down; the decoder has as many a level, but at the picture's resolution `last`. `halves` are those
+    that are there.
     """
 
     channels: int
     width: int = 64
     blocks: tuple[int, ...] = (1, 3, 3, 3)
     last: int = 1
+    halves: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
 
     @property
     def downscale(self) -> int:
