@@ -191,7 +191,7 @@ def read_like(path: Path, choice: Choice, beginning: Beginning, beside: Beside) 
     from ..pipelines.like import read_likeness
 
     likeness = read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
-    given = [name for name, value in {**vars(beside), "control": beginning.control}.items() if value not in (None, ())]
+    given = [name for name, value in {**vars(beside), **vars(beginning)}.items() if value not in (None, ())]
     again = find_again(likeness.provenance, choice.model, given=given)
     return again.repeat(likeness), again.join(beside.to_extras())
 

@@ -45,6 +45,8 @@ class Beginning:
         Draw so many times smaller first, then enlarge and draw over it: large pictures without doubled objects.
     enlarge_strength
         How much of the enlarged picture is drawn anew; by default 0.6.
+    enlarge_model
+        A network that enlarges for --enlarge, a weight file of ESRGAN's kind, in place of interpolation.
     """
 
     start: Path | None = None
@@ -57,6 +59,7 @@ class Beginning:
     control: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     enlarge: float | None = None
     enlarge_strength: float | None = None
+    enlarge_model: Path | None = None
 
     def list_starts(self) -> list[Path | None]:
         """The picture, every picture in the folder, or none."""

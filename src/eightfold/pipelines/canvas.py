@@ -30,6 +30,8 @@ def enter(job: Job, leg: Leg, latent: Tensor | None, seed: int) -> Canvas | None
     if latent is None:
         return None if job.start is None else encode_start(job, job.start, leg, seed)
     image = job.model.codec.decode_one(job.model.codec.denormalise(latent)).image
+    if job.enlarger is not None:
+        image = job.enlarger.enlarge(image).image
     return Canvas(encode(job, resize(image, leg.width, leg.height).clamp(-1, 1), seed))
 
 

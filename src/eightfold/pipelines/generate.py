@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from ..diffusion.samplers import Moment, Sampler, build_sampler
 from ..specs.family import Family
 from .bundle import Model
 from .canvas import begin, enter
+from .enlarge import Enlarger, check_enlarger, load_enlarger
 from .guided import build_denoise, build_guidance
 from .guides import load_guides, read_guides, warn_of_guides
 from .job import Job, Leg, Tokens
@@ -88,7 +89,16 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
     plan = outline.plan
     sampler = build_sampler(plan.sampler, eta=plan.eta)
     guides = load_guides(outline.guides, model.family, model.placement)
-    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs, guides), sampler)
+    enlarger = load_enlarger_for(model, plan)
+    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs, guides, enlarger), sampler)
+
+
+def load_enlarger_for(model: Model, plan: Plan) -> Enlarger | None:
+    """The network between two passes, in as much memory as the model's autoencoder may take."""
+    if plan.enlarge_model is None:
+        return None
+    where, memory = model.placement, model.codec.engine.memory
+    return replace(load_enlarger(plan.enlarge_model, device=str(where.device), dtype=name_dtype(where.dtype)), memory=memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +126,8 @@ def resolve(model: Model, request: Request) -> Outline:
     build_sampler(plan.sampler, eta=plan.eta)
     build_guidance(plan)
     guides = read_guides(request.controls, model.family)
+    if plan.enlarge_model is not None:
+        check_enlarger(plan.enlarge_model)
     return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height), guides)
 
 
@@ -252,6 +264,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
         "decoder_dtype": decoded.dtype,
         **model.extras.to_record(model.family.text),
     }
+    if job.enlarger is not None:
+        record |= {"enlarge_model": {"file": job.enlarger.source, "sha256": job.enlarger.sha256}}
     record |= {"controls": [one.to_record() for one in job.guides]}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}

@@ -187,4 +187,24 @@ class RefinerConfig:
         return 2 ** (len(self.multipliers) - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RRDBConfig:
+    """A network that enlarges pictures, of residual-in-residual dense blocks (arXiv 1809.00219).
+
+    Every picture is doubled `doublings` times; with `folding` above 1, squares of so many pixels a side become channels first, so that the
+    network works on fewer of them. `growth` is what each convolution of a dense block adds.
+    """
+
+    width: int = 64
+    growth: int = 32
+    blocks: int = 23
+    doublings: int = 2
+    folding: int = 1
+
+    @property
+    def factor(self) -> float:
+        """How many times larger the result is."""
+        return 2**self.doublings / self.folding
+
+
 AutoencoderConfig = KLConfig | Flux2Config | QwenConfig | HunyuanConfig | RefinerConfig | TinyConfig | IdentityConfig
