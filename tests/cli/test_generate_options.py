@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from eightfold.codec.pixels import read_picture
-from pocketfile import write_photo
+from pocketfile import write_photo, write_vae
 
 SMALL = ("--steps", "2", "--seed", "1")
 
@@ -60,6 +62,21 @@ def test_room(eightfold: Any, tmp_path: Path) -> None:
 def test_a_preview_that_is_written_at_every_step(eightfold: Any, tmp_path: Path) -> None:
     answer = eightfold("generate", "a blue cube", *SMALL, "--size", "64x48", "--preview", "now.png")
     assert answer.code == 0 and read_picture(tmp_path / "now.png").width == 8
+
+
+def test_a_preview_by_another_autoencoder(eightfold: Any, refuse: Any, tmp_path: Path) -> None:
+    """The model's own will do: what it shows at the last step is the picture."""
+    write_vae(tmp_path / "vae.safetensors")
+    how = ("--size", "64x48", "--preview", "now.png", "--preview-vae", "vae.safetensors")
+    assert eightfold("generate", "a blue cube", *SMALL, *how, "--sampler", "ddim").code == 0
+    assert (read_picture(tmp_path / "now.png").image == read_picture(tmp_path / "a-blue-cube-1.png").image).all()
+    (tmp_path / "now.png").unlink()
+    (tmp_path / "a-blue-cube-1.png").unlink()
+    assert "--preview-vae is for --preview" in refuse("generate", "a blue cube", *SMALL, "--preview-vae", "vae.safetensors")
+    save_file({"1.weight": torch.zeros(64, 4, 3, 3), "19.weight": torch.zeros(3, 64, 3, 3)}, tmp_path / "taesd.safetensors")
+    assert "expected space pocket" in refuse(
+        "generate", "a blue cube", *SMALL, "--preview", "now.png", "--preview-vae", "taesd.safetensors"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from eightfold.cli import (
     console,
     convert,
+    enlarge,
     evaluate,
     generate,
     identify,
@@ -39,6 +40,7 @@ FUNCTIONS = {
     "encode": transcode.encode,
     "decode": transcode.decode,
     "roundtrip": roundtrip.roundtrip,
+    "enlarge": enlarge.enlarge,
     "noise": noise.noise,
     "walk": walk.walk,
     "identify": identify.identify,
@@ -66,14 +68,39 @@ SAMPLING = (
     "--ignore-unknown",
     "--variation",
 )
-BEGINNING = ("--start", "--strength", "--mask", "--feather", "--outpaint", "--only-masked", "--raw", "--control", "--enlarge")
+BEGINNING = (
+    "--start",
+    "--strength",
+    "--mask",
+    "--feather",
+    "--outpaint",
+    "--only-masked",
+    "--raw",
+    "--control",
+    "--enlarge",
+    "--enlarge-model",
+)
 BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction", "--refiner")
 OPTIONS = {
-    "generate": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--count", "--prompts", "--like", "--preview", "--film", "--explain"),
+    "generate": (
+        *WEIGHTS,
+        *RESULT,
+        *SAMPLING,
+        *BEGINNING,
+        *BESIDE,
+        "--count",
+        "--prompts",
+        "--like",
+        "--preview",
+        "--preview-vae",
+        "--film",
+        "--explain",
+    ),
     "sheet": (*WEIGHTS, *RESULT, *SAMPLING, *BEGINNING, *BESIDE, "--across", "--down"),
     "encode": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed"),
     "decode": (*WEIGHTS, *RESULT, "--force"),
     "roundtrip": (*WEIGHTS, *RESULT, "--sample", "--mode", "--seed", "--cycles", "--report", "--space"),
+    "enlarge": ("--model", "--device", "--dtype", "--memory", *RESULT),
     "noise": (*WEIGHTS, *RESULT, "--at", "--seed"),
     "walk": (*WEIGHTS, *RESULT, *SAMPLING, "--frames"),
     "identify": ("--measure", "--picture", "--remember", "--json"),

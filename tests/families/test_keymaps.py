@@ -27,7 +27,7 @@ from eightfold.families.keymaps.lumina2 import LUMINA2
 from eightfold.families.keymaps.pixart import PIXART
 from eightfold.families.keymaps.qwen_vae import QWEN_VAE
 from eightfold.families.keymaps.sd3 import SD3_LARGE, SD3_MEDIUM
-from eightfold.families.keymaps.tiny import TINY
+from eightfold.families.keymaps.tiny import TINY, TINY_DECODER, TINY_ENCODER
 from eightfold.families.keymaps.unet import SD_UNET, SDXL_UNET
 from layouts import list_layouts, read_keymap, read_layout, read_pack
 
@@ -142,7 +142,7 @@ def count_claims(name, patterns):
 
 def test_every_published_key_map_is_covered():
     assert {*read_pack()["keymaps"]} <= {*ALL}
-    assert {*ALL.values()} | {TINY, RADIANCE, *CONTROL_KEYMAPS} == {*KEYMAPS}
+    assert {*ALL.values()} | {TINY, TINY_DECODER, TINY_ENCODER, RADIANCE, *CONTROL_KEYMAPS} == {*KEYMAPS}
     names = [keymap.name for keymap in KEYMAPS]
     assert len({*names}) == len(names)
 

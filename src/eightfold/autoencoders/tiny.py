@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..core.errors import CheckpointError
 from ..nn.stages import Convolution, Stage, State
 from ..specs.network import TinyConfig
 from .posterior import Posterior
@@ -120,16 +121,24 @@ class TinyAutoencoder(StagedAutoencoder):
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config)
-        self.decoder = build_decoder(config)
+        self.encoder = build_encoder(config) if "encoder" in config.halves else None
+        self.decoder = build_decoder(config) if "decoder" in config.halves else None
         self.to_unit = Scale(0.5, 0.5)
         self.squeeze = Squeeze()
         self.from_unit = Scale(2.0, -1.0)
 
     def encoder_stages(self) -> list[Stage]:
+        """Raises CheckpointError where there is a decoder alone."""
+        self.refuse_without("encoder")
         return [self.to_unit, *super().encoder_stages()]
 
+    def refuse_without(self, half: str) -> None:
+        if half not in self.config.halves:
+            raise CheckpointError(f"this small autoencoder has no {half}", hint="name a file with both halves, or the other half's")
+
     def decoder_stages(self) -> list[Stage]:
+        """Raises CheckpointError where there is an encoder alone."""
+        self.refuse_without("decoder")
         return [self.squeeze, *super().decoder_stages(), self.from_unit]
 
     def to_posterior(self, encoded: Float[Tensor, "b c h w"]) -> Posterior:

@@ -25,6 +25,7 @@ from .options import (
 from .sampling import Beginning, Beside, Sampling, Showing
 
 if TYPE_CHECKING:
+    from ..codec.codec import Codec
     from ..codec.pixels import Picture
     from ..pipelines.bundle import Model
     from ..pipelines.extras import Extras
@@ -64,6 +65,7 @@ def generate(
     with show_loading(choice.model):
         model = load_model(choice, extras, likeness, skips=beside.clip_skip is not None)
         show_warnings(model.warnings)
+        decoder = load_decoder(showing, model)
         if showing.explain:
             return show_plans(model, requests, as_json=output.json)
         runs = [model.generate(request) for request in requests]  # every request is checked before the first step of any
@@ -73,7 +75,7 @@ def generate(
     outcome = Outcome()
     # a picture that cannot be written ends the run: the next ones would fare no better; those that are there stay
     with outcome.attempt("generate"):
-        for result, line in draw(runs, requests, paths, Keeper(choice), showing, overwrite=output.overwrite):
+        for result, line in draw(runs, requests, paths, Keeper(choice), showing, decoder, overwrite=output.overwrite):
             outcome.add({**result, **(record if "prompt" in result else {})}, line, as_json=output.json)
     code = outcome.finish(as_json=output.json, reason=model.placement.reason)
     show_notes(model.codec.engine)
@@ -86,6 +88,7 @@ def draw(
     paths: Sequence[Path],
     keeper: Keeper,
     showing: Showing,
+    decoder: Codec | None,
     *,
     overwrite: bool,
 ) -> Iterator[tuple[dict[str, Any], str]]:
@@ -99,7 +102,7 @@ def draw(
             for step in keeper.watch(run):
                 update(Progress(task="generate", number=index * step.total + step.number, total=len(requests) * step.total))
                 if showing.preview is not None:
-                    step.preview().save(showing.preview, overwrite=True)
+                    step.preview(decoder).save(showing.preview, overwrite=True)
                 if showing.film is not None:
                     strips += [[]] if step.is_first else []
                     strips[-1].append(step.decode())
@@ -127,6 +130,17 @@ def count_tokens(step: GenerationStep) -> dict[str, list[int]]:
     from ..pipelines.prompts import measure_prompts
 
     return {name: list(length.counts) for name, length in measure_prompts(step.job.plan, step.job.model.text).items()}
+
+
+def load_decoder(showing: Showing, model: Model) -> Codec | None:
+    """The small one that shows previews, if one was named."""
+    if showing.preview_vae is None:
+        return None
+    if showing.preview is None:
+        raise RequestError("--preview-vae is for --preview", hint="add --preview now.png")
+    from ..pipelines.preview import load_preview
+
+    return load_preview(showing.preview_vae, model.codec, model.placement)
 
 
 def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> None:
@@ -187,7 +201,7 @@ def read_like(path: Path, choice: Choice, beginning: Beginning, beside: Beside) 
     from ..pipelines.like import read_likeness
 
     likeness = read_likeness(path, begins=beginning.start is not None, masks=beginning.mask is not None)
-    given = [name for name, value in {**vars(beside), "control": beginning.control}.items() if value not in (None, ())]
+    given = [name for name, value in {**vars(beside), **vars(beginning)}.items() if value not in (None, ())]
     again = find_again(likeness.provenance, choice.model, given=given)
     return again.repeat(likeness), again.join(beside.to_extras())
 

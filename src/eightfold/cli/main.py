@@ -17,6 +17,7 @@ VERBS = {  # name -> what `eightfold --help` says of it: the first line of the f
     "encode": "Pictures to latent files, NAME.latent.safetensors.",
     "decode": "Latent files to pictures of the size that was encoded.",
     "roundtrip": "Pictures through latent space and back: the original beside what returned, with PSNR, SSIM and FLIP.",
+    "enlarge": "Pictures made larger by a network of the user's, such as ESRGAN: each as a picture NAME.large.png.",
     "noise": "A picture with noise mixed into its latent, decoded: a strip of several times.",
     "walk": "From one picture or prompt to another, as an animation: through latent space on the left, pixel cross-fade on the right.",
     "train": "Train an autoencoder or a denoiser from a configuration file.",
@@ -61,7 +62,7 @@ def build_app() -> App:
     """The verbs with their options."""
     from cyclopts import App
 
-    from . import convert, evaluate, generate, identify, info, match, models, noise, roundtrip, sheet, train, transcode, walk
+    from . import convert, enlarge, evaluate, generate, identify, info, match, models, noise, roundtrip, sheet, train, transcode, walk
 
     app = App(name="eightfold", help_format="plaintext", version_flags=[], suppress_keyboard_interrupt=False)
     for verb in (
@@ -70,6 +71,7 @@ def build_app() -> App:
         transcode.encode,
         transcode.decode,
         roundtrip.roundtrip,
+        enlarge.enlarge,
         noise.noise,
         walk.walk,
         identify.identify,

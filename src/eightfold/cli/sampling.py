@@ -45,6 +45,8 @@ class Beginning:
         Draw so many times smaller first, then enlarge and draw over it: large pictures without doubled objects.
     enlarge_strength
         How much of the enlarged picture is drawn anew; by default 0.6.
+    enlarge_model
+        A network that enlarges for --enlarge, a weight file of ESRGAN's kind, in place of interpolation.
     """
 
     start: Path | None = None
@@ -57,6 +59,7 @@ class Beginning:
     control: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     enlarge: float | None = None
     enlarge_strength: float | None = None
+    enlarge_model: Path | None = None
 
     def list_starts(self) -> list[Path | None]:
         """The picture, every picture in the folder, or none."""
@@ -207,12 +210,15 @@ class Showing:
         Print what the request comes to, with the memory that decoding will take, and do nothing.
     preview
         A picture file (.png) that shows at every step what is expected, small.
+    preview_vae
+        A small autoencoder of the model's space, such as TAESD or its decoder alone, that shows --preview in full size.
     film
         Also save how each picture came about: a strip (.png) or an animation (.gif, .webp) of the clean estimate at every step.
     """
 
     explain: Flag = False
     preview: Path | None = None
+    preview_vae: Path | None = None
     film: Path | None = None
 
 

@@ -77,8 +77,8 @@ def build_from(
         network=build(place.dtype),
         space=space,
         normalisation=find_normalisation(metadata, tensors, space, source),
-        encoder_fingerprint=fingerprint({name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER)}),
-        decoder_fingerprint=fingerprint({name: tensor for name, tensor in tensors.items() if name.startswith(DECODER)}),
+        encoder_fingerprint=name_half(tensors, ENCODER),
+        decoder_fingerprint=name_half(tensors, DECODER),
         source=source,
         device=place.device,
         dtype=place.dtype,
@@ -87,3 +87,9 @@ def build_from(
         speaks=candidate.speaks,
         rebuild=build if place.dtype != torch.float32 else None,
     )
+
+
+def name_half(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> str:
+    """The fingerprint of an encoder or decoder; nothing where the file has the other half alone."""
+    half = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+    return fingerprint(half) if half or not tensors else ""

@@ -9,24 +9,48 @@ from ..specs.space import Normalisation, Packing, Space, Statistics, Variant
 from .keymaps.hunyuan_vae import HUNYUAN_REFINER_VAE, HUNYUAN_VAE
 from .keymaps.kl import FLUX2_KL, KL
 from .keymaps.qwen_vae import QWEN_VAE
-from .keymaps.tiny import TINY
+from .keymaps.tiny import TINY, TINY_DECODER, TINY_ENCODER
 
 WIDE_RANGE = ("float32", "bfloat16")  # float16 ends at 65504
 
-# madebyollin/taesd, taesd.py: one for each normalised latent of 4 or 16 channels
-TINY_4 = Variant(
-    name="tiny",
-    autoencoder=TinyConfig(channels=4),
-    marks=(Mark("decoder.layers.0.weight", (None, 4, 3, 3)), Mark("encoder.layers.14.weight", (4, None, 3, 3))),
-    speaks="latent",
-    keymap=TINY,
+# madebyollin/taesd, taesd.py: one for each normalised latent of 4 or 16 channels; published whole, and each half in a file of its own
+ENCODES_4, DECODES_4 = Mark("encoder.layers.14.weight", (4, None, 3, 3)), Mark("decoder.layers.0.weight", (None, 4, 3, 3))
+ENCODES_16, DECODES_16 = Mark("encoder.layers.14.weight", (16, None, 3, 3)), Mark("decoder.layers.0.weight", (None, 16, 3, 3))
+NO_ENCODER, NO_DECODER = Mark("encoder.layers.0.weight", absent=True), Mark("decoder.layers.0.weight", absent=True)
+SEES, SHOWS = Mark("encoder.layers.0.weight", (None, 3, 3, 3)), Mark("decoder.layers.18.weight", (3, None, 3, 3))
+TINY_4 = (
+    Variant(name="tiny", autoencoder=TinyConfig(channels=4), marks=(DECODES_4, ENCODES_4), speaks="latent", keymap=TINY),
+    Variant(
+        name="tiny-encoder",
+        autoencoder=TinyConfig(channels=4, halves=("encoder",)),
+        marks=(SEES, ENCODES_4, NO_DECODER),
+        speaks="latent",
+        keymap=TINY_ENCODER,
+    ),
+    Variant(
+        name="tiny-decoder",
+        autoencoder=TinyConfig(channels=4, halves=("decoder",)),
+        marks=(SHOWS, DECODES_4, NO_ENCODER),
+        speaks="latent",
+        keymap=TINY_DECODER,
+    ),
 )
-TINY_16 = Variant(
-    name="tiny",
-    autoencoder=TinyConfig(channels=16),
-    marks=(Mark("decoder.layers.0.weight", (None, 16, 3, 3)), Mark("encoder.layers.14.weight", (16, None, 3, 3))),
-    speaks="latent",
-    keymap=TINY,
+TINY_16 = (
+    Variant(name="tiny", autoencoder=TinyConfig(channels=16), marks=(DECODES_16, ENCODES_16), speaks="latent", keymap=TINY),
+    Variant(
+        name="tiny-encoder",
+        autoencoder=TinyConfig(channels=16, halves=("encoder",)),
+        marks=(SEES, ENCODES_16, NO_DECODER),
+        speaks="latent",
+        keymap=TINY_ENCODER,
+    ),
+    Variant(
+        name="tiny-decoder",
+        autoencoder=TinyConfig(channels=16, halves=("decoder",)),
+        marks=(SHOWS, DECODES_16, NO_ENCODER),
+        speaks="latent",
+        keymap=TINY_DECODER,
+    ),
 )
 
 # The autoencoders of sd and sdxl have the same tensors, and so have those of sd3 and flux1: their marks are equal on purpose
@@ -68,7 +92,7 @@ SD = Space(
     start_reading="sample",
     marks=KL_4,
     keymap=KL,
-    variants=(TINY_4,),
+    variants=TINY_4,
 )
 
 # Stability-AI/generative-models, sd_xl_base.yaml: autocast is switched off for the first stage, because float16 overflows. PixArt-sigma
@@ -80,7 +104,7 @@ SDXL = Space(
     dtypes=WIDE_RANGE,
     marks=KL_4,
     keymap=KL,
-    variants=(TINY_4,),
+    variants=TINY_4,
 )
 
 # Stability-AI/sd3.5, sd3_impls.py: sampled, and run in float16
@@ -91,7 +115,7 @@ SD3 = Space(
     start_reading="sample",
     marks=KL_16,
     keymap=KL,
-    variants=(TINY_16,),
+    variants=TINY_16,
 )
 
 # black-forest-labs/flux, util.py and modules/autoencoder.py: bfloat16, the mean is taken. Lumina 2, Chroma
@@ -102,7 +126,7 @@ FLUX1 = Space(
     dtypes=WIDE_RANGE,
     marks=KL_16,
     keymap=KL,
-    variants=(TINY_16,),
+    variants=TINY_16,
 )
 
 # diffusers, autoencoder_kl_qwenimage.py and its pipeline for edits, which takes the mode

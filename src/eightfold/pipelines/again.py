@@ -34,6 +34,7 @@ SHELVES = {  # how other programs call the folder beside that of the models
     "embedding": ("embedding", "embeddings"),
     "control": ("controlnet", "controlnets"),
     "text": ("clip", "text_encoder", "text_encoders"),
+    "enlarge_model": ("esrgan", "realesrgan", "upscale_models"),
     "picture": (),
 }
 
@@ -59,6 +60,7 @@ class Again:
 
     extras: Extras = NOTHING
     controls: tuple[Guide, ...] = ()
+    enlarger: Path | None = None
     missed: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def join(self, extras: Extras) -> Extras:
@@ -75,7 +77,7 @@ class Again:
     def repeat(self, likeness: Likeness) -> Likeness:
         """The likeness with its ControlNets, and what is missed now that files were looked for."""
         missed = {name: text for name, text in likeness.missed.items() if not name.startswith(LORA)}
-        request = replace(likeness.request, controls=self.controls)
+        request = replace(likeness.request, controls=self.controls, enlarge_model=self.enlarger)
         return replace(likeness, request=request, missed={**missed, **self.missed})
 
 
@@ -93,6 +95,9 @@ def find_again(found: Provenance, model: str | Path, *, given: Collection[str] =
         for kind, name in (("embedding", "embeddings"), ("text", "text"))
     )
     controls = [search.find_guide(row, f"control {number}") for number, row in enumerate(read_rows(found, "controls", "control", given))]
+    enlargers = [
+        search.find(to_file("enlarge_model", row), "enlarge_model") for row in read_rows(found, "enlarge_model", "enlarge_model", given)
+    ]
     said = found.extra.get("given_prediction")
     return Again(
         extras=Extras(
@@ -102,6 +107,7 @@ def find_again(found: Provenance, model: str | Path, *, given: Collection[str] =
             prediction=said if own and said in PREDICTIONS and "prediction" not in given else None,
         ),
         controls=tuple(one for one in controls if one is not None),
+        enlarger=next(iter(enlargers), None),
         missed=search.missed,
     )
 
@@ -175,7 +181,9 @@ def to_wanted(lora: Lora) -> Wanted:
 
 
 def to_file(kind: str, row: Mapping[str, Any]) -> Wanted:
-    return Wanted(kind=kind, file=to_text(row.get("file")) or "", sha256=to_text(row.get("sha256")) or "", option=f"--{kind}")
+    return Wanted(
+        kind=kind, file=to_text(row.get("file")) or "", sha256=to_text(row.get("sha256")) or "", option=f"--{kind.replace('_', '-')}"
+    )
 
 
 def read_rows(found: Provenance, name: str, kind: str, given: Collection[str]) -> list[dict[str, Any]]:
@@ -184,7 +192,8 @@ def read_rows(found: Provenance, name: str, kind: str, given: Collection[str]) -
     if found.source != "eightfold" or kind in given or not isinstance(said, str):
         return []
     try:
-        return to_tables(json.loads(said))
+        table = json.loads(said)
+        return to_tables([table] if isinstance(table, dict) else table)
     except (ValueError, RecursionError):
         return []
 

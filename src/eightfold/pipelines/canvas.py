@@ -35,6 +35,8 @@ def enter(job: Job, leg: Leg, latent: Tensor | None, seed: int) -> Canvas | None
     if leg.goes_on:
         return None if job.start is None or job.start.mask is None else encode_start(job, job.start, leg, seed)
     image = job.model.codec.decode_one(job.model.codec.denormalise(latent)).image
+    if job.enlarger is not None:
+        image = job.enlarger.enlarge(image).image
     clean = encode(job, resize(image, leg.width, leg.height).clamp(-1, 1), seed)
     return Canvas(clean, beside=None if job.start is None else show(job, job.start, leg, seed))
 

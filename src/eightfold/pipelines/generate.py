@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..codec.codec import Codec
 from ..codec.explain import Explanation
 from ..codec.latentfile import Latent, Padding
 from ..codec.pixels import Picture
@@ -22,6 +23,7 @@ from ..diffusion.samplers import Moment, Sampler, build_sampler
 from ..specs.family import Family
 from .bundle import Model
 from .canvas import begin, enter
+from .enlarge import Enlarger, check_enlarger, load_enlarger
 from .guided import build_denoise, build_guidance
 from .guides import load_guides, read_guides, warn_of_guides
 from .job import Job, Leg, Tokens
@@ -59,10 +61,16 @@ class GenerationStep:
         """Whether this step finished a picture: the last of `images`."""
         return self.number % self.job.moves == 0
 
-    def preview(self) -> Picture:
-        """What the denoiser expects at this step, one pixel for a cell of the raw latent: takes next to no time."""
-        codec = self.job.model.codec
-        return Picture(to_preview(codec, codec.denormalise(self.clean)), source=f"{self.job.plan.prompt} ({self.seed})")
+    def preview(self, decoder: Codec | None = None) -> Picture:
+        """What the denoiser expects at this step, one pixel for a cell of the raw latent: takes next to no time.
+
+        With a small `decoder` (`pipelines.preview.load_preview`) in full size, as that one shows it.
+        """
+        codec, source = self.job.model.codec, f"{self.job.plan.prompt} ({self.seed})"
+        raw = codec.denormalise(self.clean)
+        if decoder is None:
+            return Picture(to_preview(codec, raw), source=source)
+        return Picture(decoder.decode_one(raw).image[..., : self.leg.height, : self.leg.width], source=source)
 
     def to_latent(self) -> Latent:
         """What the denoiser expects at this step, as one that can be kept in a file; after the last step the picture itself."""
@@ -82,7 +90,16 @@ def generate(model: Model, request: Request, *, tokens: Tokens | None = None) ->
     plan = outline.plan
     sampler = build_sampler(plan.sampler, eta=plan.eta)
     guides = load_guides(outline.guides, model.family, model.placement)
-    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs, guides), sampler)
+    enlarger = load_enlarger_for(model, plan)
+    return run(Job(model, plan, outline.start, tokens or encode_prompts(model, plan), outline.legs, guides, enlarger), sampler)
+
+
+def load_enlarger_for(model: Model, plan: Plan) -> Enlarger | None:
+    """The network between two passes, in as much memory as the model's autoencoder may take."""
+    if plan.enlarge_model is None:
+        return None
+    where, memory = model.placement, model.codec.engine.memory
+    return replace(load_enlarger(plan.enlarge_model, device=str(where.device), dtype=name_dtype(where.dtype)), memory=memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +128,8 @@ def resolve(model: Model, request: Request) -> Outline:
     build_sampler(plan.sampler, eta=plan.eta)
     build_guidance(plan, model.family)
     guides = read_guides(request.controls, model.family)
+    if plan.enlarge_model is not None:
+        check_enlarger(plan.enlarge_model)
     return Outline(plan, start, list_legs(model, plan), model.codec.plan("decode", plan.width, plan.height), guides)
 
 
@@ -283,6 +302,8 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
     record |= {"vae": name_codec(model.codec), "decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
     record |= {**model.extras.to_record(model.family.text), **to_record(model.denoiser)}
+    if job.enlarger is not None:
+        record |= {"enlarge_model": {"file": job.enlarger.source, "sha256": job.enlarger.sha256}}
     record |= {"controls": [one.to_record() for one in job.guides]}
     record |= {} if model.refiner is None else {"refiner_fingerprint": model.refiner.fingerprint}
     notes = (*decoded.notes, *to_noise_notes(plan))

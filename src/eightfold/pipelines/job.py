@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..text.condition import Condition
 from .bundle import Model
+from .enlarge import Enlarger
 from .guides import Loaded
 from .request import Plan
 from .start import Start
@@ -60,6 +61,7 @@ class Job:
     tokens: Tokens
     legs: tuple[Leg, ...]
     guides: tuple[Loaded, ...] = ()
+    enlarger: Enlarger | None = None
 
     @property
     def moves(self) -> int:

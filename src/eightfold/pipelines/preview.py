@@ -1,8 +1,13 @@
-"""What a latent shows, without decoding it: each cell's mean colour as a linear map of its channels, fitted on the autoencoder itself."""
+"""What a latent shows, without decoding it: each cell's mean colour as a linear map of its channels, fitted on the autoencoder itself.
+
+Or decoded by a small autoencoder, where the user has one for the model's space.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +18,8 @@ from torch.nn import functional as F
 
 from ..checkpoints.known import read_table, write_table
 from ..codec.codec import Codec
+from ..codec.load import load_codec
+from ..core.device import Placement
 from ..core.errors import CheckpointError, OutputError
 from .references import draw_references
 
@@ -29,6 +36,17 @@ def to_preview(codec: Codec, raw: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 
     weights = FITTED[codec]
     cells = rearrange(raw.cpu().float(), "1 c h w -> h w c")
     return rearrange(cells @ weights[1:] + weights[0], "h w c -> 1 c h w").clamp(-1, 1)
+
+
+def load_preview(path: str | Path, codec: Codec, placement: Placement) -> Codec:
+    """An autoencoder that decodes in place of a model's own `codec`: of the same space and with its normalisation.
+
+    Raises SpaceMismatch for one of another space, CheckpointError for a file that has no decoder.
+    """
+    found = load_codec(path, placement=placement, space=codec.space.name)
+    if not found.decoder_fingerprint:
+        raise CheckpointError(f"{path} is an encoder alone, which shows nothing", hint="name the file of the decoder")
+    return replace(found, normalisation=codec.normalisation, engine=codec.engine)
 
 
 def find_map(codec: Codec) -> Float[Tensor, "c 3"]:

@@ -48,6 +48,7 @@ class Request:
     model's own size, and put back. `raw` leaves the picture as it was decoded, without putting back what was to stay.
     `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
     many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
+    `enlarge_model` is the file of a network that enlarges it (`pipelines.enlarge`), where interpolation is not to.
     `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets. At `handover`, a share of the times from noise to
     picture, the model's refiner takes over. `picture_guidance` is how closely a model that changes pictures by instructions keeps to them.
     """
@@ -75,6 +76,7 @@ class Request:
     variation: float = 0.0
     enlarge: float = 1.0
     enlarge_strength: float = 0.6
+    enlarge_model: str | Path | None = None
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Guide, ...] = ()
@@ -93,6 +95,8 @@ class Request:
             raise RequestError(f"enlarge {self.enlarge}: expected 1 to 8", hint="--enlarge 2 draws at half the size first")
         if self.enlarge > 1 and self.mask is not None:
             raise RequestError("a mask and two passes at once", hint="--only-masked draws the masked part at the model's own size")
+        if self.enlarge_model is not None and self.enlarge == 1:
+            raise RequestError("a network that enlarges, and nothing to enlarge", hint="--enlarge 2 draws at half the size first")
         if not 0 <= self.feather <= FEATHER:
             raise RequestError(f"feather {self.feather}: expected 0 to {FEATHER} pixels", hint="--feather 8")
         if self.handover is not None and not 0 < self.handover < 1:
@@ -126,6 +130,7 @@ class Plan:
     variation: float = 0.0
     enlarge: float = 1.0
     enlarge_strength: float = 0.6
+    enlarge_model: str | None = None
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[str, ...] = ()
@@ -172,6 +177,7 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         variation=request.variation,
         enlarge=request.enlarge,
         enlarge_strength=request.enlarge_strength,
+        enlarge_model=None if request.enlarge_model is None else str(request.enlarge_model),
         rescale=request.rescale,
         interval=request.interval,
         controls=tuple(map(str, request.controls)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,15 @@ class Flux2Config:
 class TinyConfig:
     """The small distilled autoencoder TAESD: plain convolutions of one width, a few residual blocks a level.
 
-    `blocks` are counted from the picture down; the decoder has as many a level, but at the picture's resolution `last`.
+    `blocks` are counted from the picture down; the decoder has as many a level, but at the picture's resolution `last`. `halves` are those
+    that are there.
     """
 
     channels: int
     width: int = 64
     blocks: tuple[int, ...] = (1, 3, 3, 3)
     last: int = 1
+    halves: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
 
     @property
     def downscale(self) -> int:
@@ -184,6 +187,26 @@ class RefinerConfig:
     @property
     def downscale(self) -> int:
         return 2 ** (len(self.multipliers) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RRDBConfig:
+    """A network that enlarges pictures, of residual-in-residual dense blocks (arXiv 1809.00219).
+
+    Every picture is doubled `doublings` times; with `folding` above 1, squares of so many pixels a side become channels first, so that the
+    network works on fewer of them. `growth` is what each convolution of a dense block adds.
+    """
+
+    width: int = 64
+    growth: int = 32
+    blocks: int = 23
+    doublings: int = 2
+    folding: int = 1
+
+    @property
+    def factor(self) -> float:
+        """How many times larger the result is."""
+        return 2**self.doublings / self.folding
 
 
 AutoencoderConfig = KLConfig | Flux2Config | QwenConfig | HunyuanConfig | RefinerConfig | TinyConfig | IdentityConfig

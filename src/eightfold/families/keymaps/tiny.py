@@ -1,6 +1,6 @@
 """The tiny autoencoder (madebyollin/taesd, taesd.py): numbered lists, in which the decoder's first entry is the clamp, without weights.
 
-Files that hold one side alone name it by its numbers only: put `encoder.` or `decoder.` in front first.
+Files that hold one half alone name its entries by their numbers only.
 """
 
 from ...specs.keymap import Keymap, Row
@@ -12,3 +12,5 @@ TINY = Keymap(
     rows=(Row("encoder.{n}.", "encoder.layers.{n}."), Row("decoder.{n+1}.", "decoder.layers.{n}.")),
     spellings=(COMFY_TINY,),
 )
+TINY_ENCODER = Keymap(name="encoder of tiny", rows=(Row("{n}.", "encoder.layers.{n}."),))
+TINY_DECODER = Keymap(name="decoder of tiny", rows=(Row("{n+1}.", "decoder.layers.{n}."),))
