@@ -153,14 +153,18 @@ def to_machine(figures: Figures) -> str:
     failed = "".join(f" {name} did not run {title}: {reason}."
                      for title, case in figures["cases"].items() for name, reason in list_failed(case).items())  # fmt: skip
     machine = f"{figures['processor']}, {figures['cores']} cores, {figures['threads']} threads"
-    return f"{machine}; {packages}. How threads wait: {told}.{absent}{failed}"
+    return f"{machine}{'; ' if packages else ''}{packages}. How threads wait: {told}.{absent}{failed}"
 
 
-def fill_page(path: Path, figures: Figures) -> None:
-    """Put tables and machine between the markers that carry their names. Raises EightfoldError where the page has no such place."""
+def fill_page(path: Path, figures: Figures, about: str = "codec") -> None:
+    """Put tables and machine between the markers that carry their names: `about` and what they show.
+
+    Raises EightfoldError where the page has no such place.
+    """
     text = path.read_text(encoding="utf-8")
-    parts = {"codec": to_markdown(figures), "codec-outside-attention": to_outside_markdown(figures), "codec-machine": to_machine(figures)}
-    for name, part in parts.items():
+    parts = {"": to_markdown(figures), "-outside-attention": to_outside_markdown(figures), "-machine": to_machine(figures)}
+    for suffix, part in parts.items():
+        name = about + suffix
         begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)

@@ -16,11 +16,11 @@ from eightfold.autoencoders.build import build_autoencoder
 from eightfold.autoencoders.staged import StagedAutoencoder
 from eightfold.codec import storage, strips
 from eightfold.codec.cost import Machine
-from eightfold.codec.graph import Graph
-from eightfold.codec.kernels import Kernels
 from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice, Plan, Planner
 from eightfold.codec.schedule import WHOLE, Frame, Place
+from eightfold.nn.convolving import Kernels
+from eightfold.nn.graph import Graph
 from eightfold.nn.stages import Stage, run_stages
 from eightfold.specs.network import AutoencoderConfig, Flux2Config, IdentityConfig, TinyConfig
 from toyspaces import TOYS

@@ -22,6 +22,13 @@ SECOND = ClipText(readings=(ClipReading(tower=PLAIN, depth=3, norm=True),))
 BIG = ClipReading(tower=POOLED, depth=3, norm=False, pooled=True)
 BOTH = ClipText(readings=(ClipReading(tower=SMALL, depth=2, norm=False), BIG), zero_negative=True)
 REFINER = ClipText(readings=(BIG,))
+PARTS = {  # of a layer: OpenCLIP's names, and those of transformers
+    "ln_1.": "layer_norm1.",
+    "ln_2.": "layer_norm2.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
+    "attn.out_proj.": "self_attn.out_proj.",
+}
 
 
 def build_tower(config: ClipConfig, seed: int = 0) -> ClipTower:
@@ -61,3 +68,22 @@ def to_toy_file(tower: ClipTower) -> dict[str, Tensor]:
 
 def is_near(one: Tensor, other: Tensor, tolerance: float) -> bool:
     return one.shape == other.shape and bool(torch.isfinite(one).all()) and (one - other).abs().max().item() <= tolerance
+
+
+def to_openclip(tensors: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """OpenCLIP's names written out, from ours."""
+    ours = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    theirs = {
+        "positional_embedding": ours["embeddings.position_embedding.weight"],
+        "token_embedding.weight": ours["embeddings.token_embedding.weight"],
+        "ln_final.weight": ours["final_layer_norm.weight"],
+        "ln_final.bias": ours["final_layer_norm.bias"],
+    }
+    if "text_projection.weight" in ours:
+        theirs["text_projection"] = ours["text_projection.weight"].T.contiguous()
+    for layer in range(layers):
+        here, there = f"encoder.layers.{layer}.", f"transformer.resblocks.{layer}."
+        for kind in ("weight", "bias"):
+            theirs |= {f"{there}{their}{kind}": ours[f"{here}{our}{kind}"] for their, our in PARTS.items()}
+            theirs[f"{there}attn.in_proj_{kind}"] = torch.cat([ours[f"{here}self_attn.{one}_proj.{kind}"] for one in "qkv"])
+    return theirs

@@ -146,6 +146,22 @@ def test_float32_unless_asked_otherwise():
     assert load_toy(tensors).linear.weight.dtype == torch.float32
 
 
+def test_what_is_converted_stands_in_one_piece():
+    """Which goes back to the system whole; what keeps its type stays where it is."""
+    tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in toy_tensors().items()}
+    model = load_toy(tensors)
+    weight, bias = model.linear.weight, model.linear.bias
+    assert weight.untyped_storage().data_ptr() == bias.untyped_storage().data_ptr()
+    assert abs(weight.data_ptr() - bias.data_ptr()) >= 64 and weight.data_ptr() % 64 == bias.data_ptr() % 64 == 0
+    assert model.count.data_ptr() == tensors["count"].data_ptr()
+    assert load_toy(toy_tensors(linear_bias=torch.ones(2, dtype=torch.float16))).linear.bias.tolist() == [1, 1]
+
+
+def test_tensors_without_numbers_are_converted():
+    module = load_module(lambda: nn.Linear(0, 0), {"weight": torch.ones(0, 0).half(), "bias": torch.ones(0).half()}, source="empty")
+    assert module.weight.dtype == torch.float32 and module.weight.shape == (0, 0)
+
+
 def test_loading_does_not_change_what_it_was_given():
     tensors = toy_tensors()
     load_toy(tensors, dtype=torch.float16)

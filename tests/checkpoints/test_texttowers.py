@@ -22,37 +22,11 @@ from eightfold.families.clip import SD1_TEXT, SD2_TEXT, SDXL_TEXT
 from eightfold.families.keymaps.clip import CLIP, OPENCLIP
 from eightfold.specs.text import ClipText
 from eightfold.text.clip import ClipTower
-from toytowers import BIG, BOTH, FIRST, PLAIN, POOLED, REFINER, SECOND, SMALL, build_tower, to_toy_file
+from toytowers import BIG, BOTH, FIRST, PLAIN, POOLED, REFINER, SECOND, SMALL, build_tower, to_openclip, to_toy_file
 
 TOWERS = {config: build_tower(config, seed) for seed, config in enumerate((SMALL, PLAIN, POOLED))}
 FILES = {config: to_toy_file(tower) for config, tower in TOWERS.items()}
 IDS = torch.arange(77)[None]
-PARTS = {
-    "ln_1.": "layer_norm1.",
-    "ln_2.": "layer_norm2.",
-    "mlp.c_fc.": "mlp.fc1.",
-    "mlp.c_proj.": "mlp.fc2.",
-    "attn.out_proj.": "self_attn.out_proj.",
-}
-
-
-def to_openclip(tensors, layers):
-    """OpenCLIP's names written out, from ours."""
-    ours = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
-    theirs = {
-        "positional_embedding": ours["embeddings.position_embedding.weight"],
-        "token_embedding.weight": ours["embeddings.token_embedding.weight"],
-        "ln_final.weight": ours["final_layer_norm.weight"],
-        "ln_final.bias": ours["final_layer_norm.bias"],
-    }
-    if "text_projection.weight" in ours:
-        theirs["text_projection"] = ours["text_projection.weight"].T.contiguous()
-    for layer in range(layers):
-        here, there = f"encoder.layers.{layer}.", f"transformer.resblocks.{layer}."
-        for kind in ("weight", "bias"):
-            theirs |= {f"{there}{their}{kind}": ours[f"{here}{our}{kind}"] for their, our in PARTS.items()}
-            theirs[f"{there}attn.in_proj_{kind}"] = torch.cat([ours[f"{here}self_attn.{one}_proj.{kind}"] for one in "qkv"])
-    return theirs
 
 
 def prefix(text, tensors):

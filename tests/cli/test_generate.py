@@ -159,7 +159,8 @@ def test_pictures_carry_how_they_were_made(eightfold: Any, tmp_path: Path) -> No
     expected |= read_versions()
     expected |= {"start": None, "strength": 1.0, "mask": None, "feather": 0, "outpaint": [0, 0, 0, 0], "only_masked": False, "raw": False}
     expected |= {"variation_seed": 0, "variation": 0.0, "enlarge": 1.0, "enlarge_strength": 0.6, "enlarge_model": None}
-    expected |= {"rescale": 0.0, "interval": [0.0, 1.0], "controls": []}
+    expected |= {"rescale": 0.0, "interval": [0.0, 1.0], "controls": [], "handover": None, "picture_guidance": None}
+    expected |= {"denoiser_kernels": "torch, stage by stage"}
     model = load("pocket")
     expected |= {"vae": "pocket", "decoder_dtype": "float32", "dtype_reason": model.placement.reason, "notes": []}
     assert record == expected | {"fingerprint": model.fingerprint, "decoder": model.codec.decoder_fingerprint}

@@ -60,6 +60,8 @@ SAMPLING = (
     "--guidance",
     "--rescale",
     "--interval",
+    "--handover",
+    "--picture-guidance",
     "--eta",
     "--seed",
     "--noise-source",
@@ -78,7 +80,7 @@ BEGINNING = (
     "--enlarge",
     "--enlarge-model",
 )
-BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction")
+BESIDE = ("--text", "--embedding", "--lora", "--clip-skip", "--prediction", "--refiner")
 OPTIONS = {
     "generate": (
         *WEIGHTS,

@@ -14,15 +14,15 @@ from torch import Tensor
 pytest.importorskip("numba")
 
 from eightfold.autoencoders.staged import StagedAutoencoder
-from eightfold.codec import fast
-from eightfold.codec.fast import FastKernels
-from eightfold.codec.graph import Convolve
 from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice
 from eightfold.codec.schedule import Frame, Place
-from eightfold.codec.storage import Size
+from eightfold.nn import fast
+from eightfold.nn.fast import FastKernels
+from eightfold.nn.graph import Convolve
 from eightfold.nn.kernels import geometry
 from eightfold.nn.kernels.ready import find_lanes
+from eightfold.nn.rows import Size
 from eightfold.nn.stages import Convolution, run_stages
 from toyruns import (
     CASES,
@@ -55,6 +55,13 @@ def large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """As layers of many channels and pixels have them."""
     monkeypatch.setattr(geometry, "WIDE", 8)
     monkeypatch.setattr(geometry, "MANY", 1)
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As layers of few pixels have them."""
+    monkeypatch.setattr(fast, "FEWEST", 10**9)
+    monkeypatch.setattr(fast, "LEAST", 0)
 
 
 def draw_strips(frame: Frame, seed: int) -> Choice:
@@ -101,6 +108,21 @@ def test_most_work_is_fast(name: str, task: Task) -> None:
     kernels = FastKernels(8, 1)
     run_fast(build_network(name), task, x, kernels, Path("nowhere"))
     assert len(kernels.packed) >= len(inner) and len(kernels.direct) <= len(inner) // 3
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.usefixtures("streamed")
+def test_streamed_weights(name: str, task: Task, lanes: int, tmp_path: Path) -> None:
+    """Whole maps; in strips such layers are torch's, and the rest of the network still fits to them."""
+    network, kernels = build_network(name), FastKernels(lanes, 1)
+    for seed, cells in ((None, (2, 2)), (lanes, (4, 2))):
+        x = draw_input(name, task, *cells)
+        largest, decibels = compare(run_fast(network, task, x, kernels, tmp_path, seed), network, task, x)
+        assert largest < 5e-5 and decibels > 100
+    nodes = build_graph(name, task).nodes
+    normed = any(isinstance(node.layer, Convolve) and node.layer.before.channel is not None for node in nodes)
+    assert normed or sum(points == 0 for _, points in kernels.gains) >= 4
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from eightfold.autoencoders.kl import KLAutoencoder
 from eightfold.autoencoders.tiny import Double, Halve, Rectify, Scale
 from eightfold.codec.codec import Codec
-from eightfold.codec.graph import Convolve
 from eightfold.codec.lower import NotLowered, lower
 from eightfold.nn.channelnorm import ChannelNormSiLU
+from eightfold.nn.graph import Convolve
 from eightfold.nn.stages import Convolution, NormSiLU, ResidualBlock, State, run_stages, save_skip
 from toyruns import CASES, CONFIGS, Task, build_frame, build_graph, build_planner, draw_input, poison, run_plainly, run_plan
 from toyspaces import TOYS

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eightfold.codec.graph import Convolve, find_rows
 from eightfold.codec.plan import Choice, Plan
 from eightfold.codec.schedule import WHOLE, Cursor, Frame, Pass, Piece, Place, find_last_reads, list_passes
+from eightfold.nn.graph import Convolve, find_rows
 from toyruns import CASES, CONFIGS, Task, build_graph, build_planner, draw_choice
 
 Row = tuple[int, int]  # node, number

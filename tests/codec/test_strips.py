@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eightfold.codec.cost import count_operations
-from eightfold.codec.graph import Convolve, Graph, Node
-from eightfold.codec.kernels import Kernels
 from eightfold.codec.lower import lower
 from eightfold.codec.plan import Choice
 from eightfold.codec.schedule import Frame, Place
 from eightfold.core.errors import OutputError
+from eightfold.nn.convolving import Kernels
+from eightfold.nn.graph import Convolve, Graph, Node
 from eightfold.nn.stages import Convolution, NormSiLU, run_stages
 from toyruns import (
     CASES,

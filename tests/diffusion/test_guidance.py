@@ -63,6 +63,25 @@ def test_rescale_of_what_has_no_spread():
     assert ClassifierFree(7.0, rescale=0.7).combine(single, -single).isfinite().all()
 
 
+def test_a_picture_counts_apart_from_the_text():
+    """arXiv 2211.09800, equation 3."""
+    positive, negative, neither = draw(3)
+    both = ClassifierFree(7.5, picture=1.5).combine(positive, negative, neither)
+    assert torch.allclose(both, neither + 1.5 * (negative - neither) + 7.5 * (positive - negative))
+    assert torch.equal(
+        ClassifierFree(7.5, picture=1.0).combine(positive, negative, neither), ClassifierFree(7.5).combine(positive, negative)
+    )
+    assert torch.allclose(ClassifierFree(0.0, picture=0.0).combine(positive, negative, neither), neither)
+    assert [ClassifierFree(1.0, picture=picture).needs_negative for picture in (None, 1.0, 1.5)] == [False, False, True]
+
+
+@pytest.mark.parametrize("picture", [-1.0, float("nan"), float("inf")])
+def test_a_pictures_scale_that_cannot_be_is_refused(picture):
+    with pytest.raises(RequestError, match="picture guidance") as caught:
+        ClassifierFree(3.0, picture=picture)
+    assert caught.value.hint
+
+
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
 def test_a_scale_that_cannot_be_is_refused(scale):
     with pytest.raises(RequestError, match="guidance") as caught:

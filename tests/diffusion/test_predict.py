@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from eightfold.core.errors import RequestError
 from eightfold.diffusion.predict import add_noise, to_clean, to_noise, to_target
 
-KINDS = ("noise", "velocity", "clean")
+KINDS = ("noise", "velocity", "clean", "edm")
 
 
 def draw(seed):
@@ -49,6 +49,7 @@ def test_what_each_word_means():
     assert to_target(clean, noise, 0.8, 0.6, "noise").item() == 5
     assert to_target(clean, noise, 0.8, 0.6, "clean").item() == 2
     assert to_target(clean, noise, 0.8, 0.6, "velocity").item() == pytest.approx(0.8 * 5 - 0.6 * 2)
+    assert to_target(clean, noise, 0.8, 0.6, "edm").item() == pytest.approx(0.6 * 2 - 0.8 * 5)
 
 
 def test_predicted_noise_says_nothing_where_there_is_noise_alone():

@@ -141,13 +141,9 @@ def half_noise(moment):
     return draw(round(1e6 * moment.t) + round(1e6 * moment.next_t))
 
 
-def denoise_as(prediction, name):
+def denoise_as(prediction):
     def denoise(x, moment):
-        clean = to_clean(network(x, moment.t), x, PROCESS.alpha(moment.t), PROCESS.sigma(moment.t), prediction)
-        if name != "lcm":
-            return clean
-        scaled = 10 * PROCESS.timestep(moment.t)
-        return 0.25 / (scaled**2 + 0.25) * x + scaled / math.sqrt(scaled**2 + 0.25) * clean
+        return to_clean(network(x, moment.t), x, PROCESS.alpha(moment.t), PROCESS.sigma(moment.t), prediction)
 
     return denoise
 
@@ -162,7 +158,7 @@ def test_parity(name, eta, scheduler, options, prediction, monkeypatch):
     times = times_of(theirs)
     assert len(times) == STEPS + 1
     noise = half_noise if name == "dpm++sde" else lambda moment: draw(moment.index)
-    *_, ours = build_sampler(name, eta=eta)(denoise_as(prediction, name), draw(99), PROCESS, times, noise)
+    *_, ours = build_sampler(name, eta=eta)(denoise_as(prediction), draw(99), PROCESS, times, noise)
     expected = run_theirs(name, theirs, times, eta, monkeypatch)
     assert (ours.noisy - expected).abs().max().item() < 1e-4
 
@@ -182,7 +178,7 @@ def third_order(x, clean, levels):
 def test_third_order_sde_is_that_of_k_diffusion():
     """diffusers' variant of order 3 has another sign in its last coefficient, which does not vanish with the step."""
     times = (0.9, 0.7, 0.6, 0.45)
-    denoise = denoise_as("velocity", "dpm++3m-sde")
+    denoise = denoise_as("velocity")
     steps = list(build_sampler("dpm++3m-sde")(denoise, draw(1), PROCESS, times, lambda moment: draw(moment.index)))
     states = [draw(1), *(step.noisy for step in steps)]
     levels = [PROCESS.ratio(t) for t in reversed(times)]
@@ -194,7 +190,7 @@ def test_third_order_sde_is_that_of_k_diffusion():
 def test_second_order_ancestral_is_that_of_k_diffusion():
     """DPM++ 2S a, two moves in the ratio: down to the level r'**2 / r by the midpoint rule for clean estimates, then up."""
     times = (0.9, 0.6, 0.4)
-    denoise = denoise_as("noise", "dpm++2s-ancestral")
+    denoise = denoise_as("noise")
     x = draw(1) / PROCESS.alpha(0.9)
     for index, (t, next_t) in enumerate(pairwise(times)):
         level, end = PROCESS.ratio(t), PROCESS.ratio(next_t)

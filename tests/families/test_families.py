@@ -25,7 +25,8 @@ from eightfold.specs.space import Space
 from eightfold.text.words import WordsEncoder
 from layouts import read_layout
 
-EXTRA = {"mask": lambda space: 1, "depth": lambda space: 1, "picture": lambda space: space.latent_channels}  # channels
+ONE, ALL = (lambda space: 1), (lambda space: space.latent_channels)
+EXTRA = {"mask": ONE, "depth": ONE, "covered": ALL, "raw": ALL, "latent": ALL}  # channels
 DATA_FILES = [path for path in Path(catalog.__file__).parent.glob("*.py") if path.stem != "__init__"]
 STATEMENTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
 BEHAVIOUR = (ast.Lambda, ast.IfExp, ast.comprehension, ast.NamedExpr, ast.BoolOp, ast.Compare, ast.JoinedStr)

@@ -136,6 +136,7 @@ def test_every_field_of_a_plan_is_repeated(tmp_path: Path) -> None:
         "raw": True,
     }
     plan |= {"variation_seed": 4, "variation": 0.1, "enlarge": 2.0, "enlarge_strength": 0.7, "rescale": 0.2, "interval": (0.1, 0.9)}
+    plan |= {"handover": 0.7, "picture_guidance": 1.7}
     elsewhere = {"width": 64, "height": 32, "count": 1, "start": "a.png", "mask": "b.png", "controls": (), "enlarge_model": None}
     assert {*plan, *elsewhere} == {field.name for field in fields(Plan)}
     path = write_texts(tmp_path / "x.png", eightfold=json.dumps({**RECORD, **plan, **elsewhere, "enlarge": 1.0}))

@@ -177,7 +177,7 @@ def test_a_size_that_doubles_objects_is_told(model: Model) -> None:
 
 def test_a_network_that_is_shown_a_mask(model: Model) -> None:
     """It is shown what is masked, with the rest of the picture, and keeps the rest by itself."""
-    family = replace(model.family, reads=("mask", "picture"))
+    family = replace(model.family, reads=("mask", "covered"))
     seen: list[Tensor] = []
 
     def look(noisy: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor | None, added: object) -> Tensor:

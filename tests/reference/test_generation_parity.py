@@ -59,13 +59,13 @@ class Told:
         return 3
 
 
-def build_model(family: Family, config: UNetConfig, prediction: str = "noise") -> Model:
-    space = replace(family.space, autoencoder=AUTOENCODER)
+def build_model(family: Family, config: UNetConfig, prediction: str = "noise", autoencoder: KLConfig = AUTOENCODER) -> Model:
+    space = replace(family.space, autoencoder=autoencoder)
     small = replace(family, denoiser=config, space=space, prediction=cast(Any, prediction))
     model = Model(
         family=small,
         edition="base",
-        codec=build_codec(randomise(KLAutoencoder(AUTOENCODER), seed=3).state_dict(), {}, space=space, source="toy"),
+        codec=build_codec(randomise(KLAutoencoder(autoencoder), seed=3).state_dict(), {}, space=space, source="toy"),
         denoiser=randomise(UNet(config), seed=1),
         text=Told(config),
         placement=choose_placement("cpu"),
@@ -75,9 +75,9 @@ def build_model(family: Family, config: UNetConfig, prediction: str = "noise") -
     return model
 
 
-def build_pipeline(kind: str, model: Model, scheduler: Any) -> Any:
+def build_pipeline(kind: str, model: Model, scheduler: Any, autoencoder: KLConfig = AUTOENCODER) -> Any:
     with torch.device("meta"):
-        theirs, vae = build_theirs(model.family.denoiser), build_their_autoencoder(AUTOENCODER)
+        theirs, vae = build_theirs(model.family.denoiser), build_their_autoencoder(autoencoder)
     theirs.register_to_config(sample_size=64)
     theirs.load_state_dict(model.denoiser.state_dict(), strict=True, assign=True)
     vae.load_state_dict(cast(KLAutoencoder, model.codec.network).state_dict(), strict=True, assign=True)
@@ -115,7 +115,7 @@ def finish(model: Model, **changes: Any) -> GenerationStep:
 
 def run_theirs(pipeline: Any, model: Model, **changes: Any) -> Tensor:
     shared = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "latent", **tell(model)}
-    return pipeline(**shared, **changes).images
+    return pipeline(**{**shared, **changes}).images
 
 
 def compare(found: Tensor, expected: Tensor) -> None:
@@ -124,8 +124,8 @@ def compare(found: Tensor, expected: Tensor) -> None:
     assert (found - expected).abs().max() < TOLERANCE
 
 
-def draw_noise(seed: int = SEED) -> Tensor:
-    return torch.randn(1, 4, SIZE[1] // 8, SIZE[0] // 8, generator=torch.Generator().manual_seed(seed))
+def draw_noise(size: tuple[int, int] = SIZE) -> Tensor:
+    return torch.randn(1, 4, size[1] // 8, size[0] // 8, generator=torch.Generator().manual_seed(SEED))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_inpainting_with_a_plain_model() -> None:
 @torch.no_grad()
 def test_inpainting_with_a_model_that_is_shown_the_mask() -> None:
     config = replace(TWO, channels=9)
-    model = build_model(replace(SD1, reads=("mask", "picture")), config)
+    model = build_model(replace(SD1, reads=("mask", "covered")), config)
     pipeline = build_pipeline("StableDiffusionInpaintPipeline", model, build_scheduler(model, clip_sample=False))
     picture, mask = Picture(draw(1, 3, SIZE[1], SIZE[0], seed=11).clamp(-1, 1)), torch.zeros(1, 1, SIZE[1], SIZE[0])
     mask[..., 8:32, 16:40] = 1

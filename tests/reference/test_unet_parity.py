@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 
 from eightfold.denoisers.unet import EPS, UNet, to_vector
@@ -45,6 +46,7 @@ CONFIGS = {
         TWO, multipliers=(1, 2, 4), attention=(0, 1, 2), middle=2, heads=None, head_width=16, linear_projection=True, vector=VECTOR
     ),
     "four, a vector": replace(FOUR, attention=(0, 2, 2, 0), middle=2, vector=VECTOR),
+    "two, guidance": replace(TWO, guidance=16),
 }
 SIZES = {"even": (2, 8, 16), "odd": (1, 9, 7), "uneven": (1, 11, 6), "one pixel": (1, 1, 1)}  # batch, height, width
 
@@ -72,6 +74,7 @@ def build_theirs(config: UNetConfig) -> UNet2DConditionModel:
         projection_class_embeddings_input_dim=config.vector.width if config.vector else None,
         attention_head_dim=tuple(config.heads or width // (config.head_width or width) for width in widths),
         use_linear_projection=config.linear_projection,
+        time_cond_proj_dim=config.guidance,
     )
     if not config.middle:  # their configuration has no word for two residual blocks and nothing between them
         theirs.mid_block = UNetMidBlock2D(
@@ -89,6 +92,14 @@ def draw_vector(config: UNetConfig, batch: int) -> tuple[torch.Tensor | None, di
     return to_vector(config.vector, pooled, numbers), {"text_embeds": pooled, "time_ids": times}
 
 
+def draw_guidance(config: UNetConfig, batch: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The scale that a distilled network is told: ours, and as theirs embed it."""
+    if config.guidance is None:
+        return None, None
+    scale = torch.tensor([7.5, 2.0])[:batch]
+    return scale, LatentConsistencyModelPipeline.get_guidance_scale_embedding(cast(Any, None), scale - 1, config.guidance)
+
+
 @torch.no_grad()
 def compare(config: UNetConfig, size: tuple[int, int, int]) -> float:
     """The largest difference, of outputs that vary and have a size of about 1."""
@@ -100,8 +111,9 @@ def compare(config: UNetConfig, size: tuple[int, int, int]) -> float:
     noisy, timestep = draw(batch, config.channels, height, width), torch.tensor(TIMES[:batch])
     tokens = draw(batch, 5, config.context, seed=3) if any(config.attention) or config.middle else None
     vector, added = draw_vector(config, batch)
-    got = ours(noisy, timestep, tokens, vector)
-    expected = theirs.eval()(noisy, timestep, tokens, added_cond_kwargs=added).sample
+    guidance, condition = draw_guidance(config, batch)
+    got = ours(noisy, timestep, tokens, vector, guidance=guidance)
+    expected = theirs.eval()(noisy, timestep, tokens, timestep_cond=condition, added_cond_kwargs=added).sample
     assert got.shape == expected.shape == (batch, config.out_channels, height, width)
     assert 0.05 < expected.std() < 20
     return (got - expected).abs().max().item()

@@ -22,6 +22,7 @@ class Row(NamedTuple):
 
 # The first row that fits counts
 ROWS = (
+    Row(r"denoiser\.sigmas$", "training"),  # a table of XL's trainer, whose name begins as ours do
     # our own files
     Row(r"autoencoder\.", "autoencoder"),
     Row(r"denoiser\.", "denoiser"),

@@ -14,6 +14,7 @@ from .formats import DAMAGED, refuse_twice, show
 
 INDEX = re.compile(r"(.+)\.index(?:\.[\w-]+)?\.json", re.DOTALL)  # a variant stands behind: NAME.safetensors.index.fp16.json
 CONFIG = "config.json"
+SCHEDULER, AUTOENCODER = "scheduler/scheduler_config.json", f"vae/{CONFIG}"
 WHOLE = "model_index.json"
 SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
@@ -90,6 +91,8 @@ def read_folder(path: Path, read: Read) -> Inventory:
         notes += [f"{name}: {note}" for note in part.notes]
     if not tensors:
         raise CheckpointError(f"{path} has components, but no weights in them", hint=COMPLETE)
+    if (path / SCHEDULER).is_file():
+        metadata[SCHEDULER] = json.dumps(read_json(path / SCHEDULER))
     return Inventory(source=str(path), format="folder", files=tuple(files), tensors=tensors, metadata=metadata, notes=tuple(notes))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import CheckpointError, WeightMismatch
+from ..nn.kernels.pool import ALIGNMENT, map_memory
 from .entries import Entry, Inventory
 from .formats import AGAIN, show
 from .inventory import read_inventory
@@ -94,13 +95,32 @@ def load_module(
     with torch.device("meta"):
         module = build()
     check_tensors(module.state_dict(), tensors, source)
+    module.load_state_dict(place(tensors, torch.device(device), dtype), strict=True, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def place(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same tensors on the device and in the type, whole numbers in their own; what has both stays where it is.
+
+    On a CPU all that is converted stands in one piece of memory, which goes back to the system with the last of it. Freed one by one,
+    thousands of tensors leave holes that the next model's do not fit into: twenty models later the process has grown threefold.
+    """
+    changed = {name: one for name, one in tensors.items() if one.is_floating_point() and one.dtype != dtype} if device.type == "cpu" else {}
+    sizes = {name: -(-one.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT for name, one in changed.items()}
+    piece = (
+        torch.frombuffer(map_memory(sum(sizes.values())), dtype=torch.uint8) if any(sizes.values()) else torch.empty(0, dtype=torch.uint8)
+    )
     ready: dict[str, Tensor] = {}
+    begin = 0
     for name, tensor in tensors.items():
-        ready[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        if name in changed:
+            ready[name] = piece[begin : begin + tensor.numel() * dtype.itemsize].view(dtype).view(tensor.shape).copy_(tensor)
+            begin += sizes[name]
+        else:
+            ready[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
         if ready[name] is not tensor:
             let_go(tensor)
-    module.load_state_dict(ready, strict=True, assign=True)
-    return module.eval().requires_grad_(False)
+    return ready
 
 
 def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:

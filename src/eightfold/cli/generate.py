@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..pipelines.bundle import Model
     from ..pipelines.extras import Extras
     from ..pipelines.generate import GenerationStep
+    from ..pipelines.job import Leg
     from ..pipelines.like import Likeness
     from ..pipelines.request import Request
 
@@ -154,13 +155,16 @@ def check_targets(showing: Showing, paths: list[Path], *, overwrite: bool) -> No
 def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
     from ..pipelines.generate import resolve, warn_of_size
     from ..pipelines.prompts import measure_prompts, warn_of_prompts
+    from ..pipelines.running import foresee
 
     outcome = Outcome()
     for request in requests:
         outline = resolve(model, request)
         record = {"model": model.source, "family": model.family.name, "edition": model.edition, **asdict(outline.plan)}
         record |= {"prediction": model.family.prediction, "notes": list(model.notes), **to_placement(model.placement)}
-        record |= {"legs": [{"width": leg.width, "height": leg.height, "steps": leg.moves} for leg in outline.legs]}
+        record |= {"legs": [to_leg(leg) for leg in outline.legs], **foresee(model, outline.legs[0])}
+        if model.refiner is not None:
+            record |= {"refiner": model.refiner.source}
         record |= {"warnings": [*warn_of_size(outline.plan, model.family), *warn_of_prompts(outline.plan, model.family)]}
         lines = [f"{name:<16} {value}" for name, value in record.items() if value not in (None, "", []) and name != "warnings"]
         lengths = measure_prompts(outline.plan, model.text)
@@ -173,6 +177,12 @@ def show_plans(model: Model, requests: list[Request], *, as_json: bool) -> int:
         outcome.add(record, "\n".join(lines), as_json=as_json)
         show_warnings(record["warnings"])
     return outcome.finish(as_json=as_json)
+
+
+def to_leg(leg: Leg) -> dict[str, Any]:
+    """What is told of a part of a run."""
+    shown = {"width": leg.width, "height": leg.height, "steps": leg.moves}
+    return {**shown, "by": "refiner"} if leg.refines else shown
 
 
 def check_preview(preview: Path, paths: list[Path], *, overwrite: bool) -> None:
@@ -228,6 +238,7 @@ def load_model(choice: Choice, extras: Extras, likeness: Likeness | None, *, ski
 
     dtype = find_dtype(likeness.provenance)
     if dtype and choice.dtype == "auto" and dtype != name_dtype(model.placement.dtype):
+        del model  # before the other takes its memory
         model = replace(choice, dtype=dtype).load(extras)
     return model if skips else skip_again(model, likeness.provenance)
 

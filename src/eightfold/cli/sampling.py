@@ -96,6 +96,8 @@ class Beside:
         Read the text so many layers earlier.
     prediction
         What the model predicts, noise or velocity, where its file's own marks are not to decide.
+    refiner
+        A refiner's file, folder or name on a hub: it takes over what the model has begun, see --handover.
     """
 
     text: Files = ()
@@ -103,12 +105,20 @@ class Beside:
     lora: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     clip_skip: WholeOrNone = None
     prediction: str | None = None
+    refiner: str | None = None
 
     def to_extras(self) -> Extras:
         from ..pipelines.extras import Extras, to_weighed
 
         adapters = tuple(to_weighed(one) for one in self.lora)
-        return Extras(text=self.text, embeddings=self.embedding, adapters=adapters, skip=self.clip_skip or 0, prediction=self.prediction)
+        return Extras(
+            text=self.text,
+            embeddings=self.embedding,
+            adapters=adapters,
+            skip=self.clip_skip or 0,
+            prediction=self.prediction,
+            refiner=self.refiner,
+        )
 
 
 @Parameter(name="*")
@@ -128,13 +138,17 @@ class Sampling:
         ddpm, ddim, euler, euler-ancestral, heun, dpm2, dpm2-ancestral, dpm++2s-ancestral, dpm++2m, dpm++2m-sde, dpm++3m, dpm++3m-sde,
         dpm++sde, lms, plms, unipc, unipc3 or lcm.
     grid
-        The times of the steps: uniform, leading, trailing, karras, exponential, beta or ays.
+        The times of the steps: uniform, leading, trailing, karras, exponential, beta, ays or lcm.
     guidance
         How closely to follow the prompt; 1 is none.
     rescale
         How far to take guidance's contrast back, 0 to 1; 0.7 suits models that predict velocity.
     interval
         LOW,HIGH: guidance acts between these times only; 1 is noise, 0 the picture.
+    picture_guidance
+        How closely to keep to the picture, for models that change pictures by instructions (InstructPix2Pix); by default 1.5.
+    handover
+        The share of the times after which --refiner takes over: 0.8 leaves it the last fifth, and is the default.
     eta
         DDIM's share of fresh noise, 0 to 1; by default 0.
     seed
@@ -160,6 +174,8 @@ class Sampling:
     guidance: float | None = None
     rescale: float | None = None
     interval: str | None = None
+    picture_guidance: float | None = None
+    handover: float | None = None
     eta: float | None = None
     seed: WholeOrNone = None
     count: WholeOrNone = None

@@ -11,13 +11,12 @@ from functools import cache
 
 import torch
 
-from .graph import Attend, Convolve
-from .layers import CHUNK, QUERIES
+from ..nn.convolving import REFERENCE
+from ..nn.graph import Attend, Convolve
+from ..nn.rows import CHUNK, QUERIES
 from .schedule import Frame
 
-REFERENCE = 100e9  # multiplications and additions a second of one core, float32, of the processor that the rates below are of
-DIRECT, LINEAR, ATTENTION = 75e9, 90e9, 60e9
-FAST, LARGE, ENLARGING = 280e9, 310e9, 470e9  # counted as a direct convolution would need them; LARGE in large tiles
+ATTENTION = 60e9  # operations a second of a core of the reference
 COPYING, DISK = 4e9, 1e9  # bytes a second
 CALL = 2e-4  # seconds that a layer takes to start
 READING = 1e10  # bytes of weights a second, which every strip reads again

@@ -16,13 +16,13 @@ from ..autoencoders.posterior import Posterior
 from ..autoencoders.staged import StagedAutoencoder
 from ..checkpoints.known import to_folder
 from ..core.memory import give_back, measure_free, measure_resident
+from ..nn.convolving import Kernels
+from ..nn.graph import Graph
 from ..nn.kernels import ready
 from ..nn.kernels.pool import map_memory
 from ..nn.stages import run_stages
 from .cost import Machine, count_operations, measure_speed
 from .explain import SLOW, WORTH, Explanation, Task
-from .graph import Graph
-from .kernels import Kernels
 from .lower import NotLowered, lower
 from .plan import Planner
 from .schedule import Frame
@@ -31,7 +31,7 @@ from .strips import Run, Watch
 from .tiles import decode_tiled, encode_tiled
 
 if TYPE_CHECKING:
-    from .fast import FastKernels
+    from ..nn.fast import FastKernels
 
 Shape = tuple[int, int, int]  # of an input: channels, height, width
 SHARE = 0.8  # of the free memory that a run may take unasked
@@ -84,13 +84,18 @@ class Engine:
             return Kernels(), "the fast kernels are for float32 on a CPU"
         if count_operations(frame) < WORTH:
             return Kernels(), "too little work for the fast kernels to be worth loading"
+        kernels, reason = self.take_kernels()
+        return kernels or Kernels(), reason
+
+    def take_kernels(self) -> tuple[FastKernels | None, str]:
+        """The fast kernels, for as many threads as torch has now; where they are not ready, why, which `notes` will tell too."""
         found = ready.available_soon(to_folder() / "kernels")
         if not found.usable:
             self.notes.setdefault(found.reason)
-            return Kernels(), found.reason
+            return None, found.reason
         threads = torch.get_num_threads()
         if threads not in self.kernels:
-            from .fast import FastKernels
+            from ..nn.fast import FastKernels
 
             self.kernels[threads] = FastKernels(found.lanes, threads)
         return self.kernels[threads], ""

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..core.memory import to_amount
+from ..nn.convolving import Kernels
 from .cost import count_operations
-from .kernels import Kernels
 from .plan import Plan, Planner
 from .schedule import WHOLE, Frame, Place
 

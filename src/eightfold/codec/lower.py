@@ -19,10 +19,10 @@ from ..autoencoders.tiny import BOUND, Double, Halve, Rectify, Scale, Smooth, Sq
 from ..nn.attention import PixelAttention
 from ..nn.channelnorm import ChannelBlock, ChannelNorm, ChannelNormSiLU
 from ..nn.frames import EdgeConvolution
+from ..nn.graph import Apply, Attend, Before, Convolve, Graph, Layer, Node
 from ..nn.mapattention import FusedMapAttention, MapAttention
 from ..nn.packing import PackDown, PackUp, add_averaged, add_repeated
 from ..nn.stages import Convolution, Down, NormSiLU, ResidualBlock, Stage, Up, save_skip
-from .graph import Apply, Attend, Before, Convolve, Graph, Layer, Node
 
 
 class NotLowered(Exception):

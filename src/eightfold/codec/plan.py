@@ -16,9 +16,9 @@ from typing import Any
 
 from ..core.errors import RequestError
 from ..core.memory import to_amount
+from ..nn.convolving import Kernels
+from ..nn.graph import SIDE, Attend, Convolve
 from .cost import CALL, DISK, READING, STREAMED, Machine, count_extra, count_seconds
-from .graph import SIDE, Attend, Convolve
-from .kernels import Kernels
 from .schedule import WHOLE, Frame, Pass, Place, find_last_reads, list_passes
 from .storage import Arena
 

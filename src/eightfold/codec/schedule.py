@@ -14,7 +14,7 @@ from functools import cached_property
 
 import torch
 
-from .graph import Attend, Convolve, Graph, Node, find_rows
+from ..nn.graph import Attend, Convolve, Graph, Node, find_rows
 from .storage import Size
 
 WHOLE = 1 << 30  # rows of a strip: more than a picture has

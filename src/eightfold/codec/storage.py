@@ -15,27 +15,9 @@ from torch import Tensor
 
 from ..core.errors import OutputError
 from ..nn.kernels.pool import map_memory
+from ..nn.rows import Size
 
 PAGE = mmap.PAGESIZE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """Of one feature map."""
-
-    height: int
-    width: int
-    channels: int
-    dtype: torch.dtype
-
-    @property
-    def row_bytes(self) -> int:
-        return self.width * self.channels * self.dtype.itemsize
-
-    @property
-    def bytes(self) -> int:
-        return self.height * self.row_bytes
-
 
 B = TypeVar("B")
 LOOSE = 2  # times the bytes that are needed that a buffer taken again may have

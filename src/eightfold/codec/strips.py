@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..nn.convolving import Kernels
+from ..nn.graph import Apply, Attend, Convolve
 from ..nn.kernels.moments import Moments, add_moments
-from .graph import Apply, Attend, Convolve
-from .kernels import Kernels
-from .layers import Rows, apply, attend, measure
+from ..nn.rows import Rows, apply, attend, measure
 from .plan import Plan
 from .schedule import Cursor, Frame, Pass, Piece, Place
 from .storage import Arena, Memory, Spill, Window

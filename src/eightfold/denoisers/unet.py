@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 
 import torch
 from jaxtyping import Float
@@ -19,14 +20,17 @@ EPS = 1e-5
 
 
 class TimeEmbedding(nn.Module):
-    """A two-layer network on the sinusoids of the timestep."""
+    """A two-layer network on the sinusoids of the timestep, to which those of something else may be added, `beside` of them."""
 
-    def __init__(self, width: int, out_width: int) -> None:
+    def __init__(self, width: int, out_width: int, beside: int | None = None) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(width, out_width)
         self.linear_2 = nn.Linear(out_width, out_width)
+        self.cond_proj = None if beside is None else nn.Linear(beside, width, bias=False)
 
-    def forward(self, sinusoid: Tensor) -> Tensor:
+    def forward(self, sinusoid: Tensor, beside: Tensor | None = None) -> Tensor:
+        if self.cond_proj is not None and beside is not None:
+            sinusoid = sinusoid + self.cond_proj(beside)
         return self.linear_2(F.silu(self.linear_1(sinusoid)))
 
 
@@ -37,6 +41,17 @@ def to_vector(config: VectorConfig, pooled: Float[Tensor, "b p"], numbers: Mappi
     return torch.cat([pooled, sinusoids.expand(len(pooled), -1)], dim=1)
 
 
+def to_guidance(scale: Float[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
+    """A guidance scale as a network that was distilled to it is told (google-research/vdm, model_vdm.py, as latent consistency models do).
+
+    1000 * (scale - 1) as sines, then cosines; the longest wavelength is 10000 times the shortest.
+    """
+    half = width // 2
+    frequencies = torch.exp(-torch.arange(half, device=scale.device, dtype=torch.float32) / (half - 1) * log(10_000.0))
+    angles = 1000 * (scale[:, None].float() - 1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
 class HalfUNet(nn.Module):
     """The way down of a U-Net and its middle: what it has in common with a ControlNet."""
 
@@ -45,7 +60,7 @@ class HalfUNet(nn.Module):
         self.config = config
         widths = list_widths(config)
         self.conv_in = Convolution(config.channels, widths[0])
-        self.time_embedding = TimeEmbedding(config.width, 4 * config.width)
+        self.time_embedding = TimeEmbedding(config.width, 4 * config.width, config.guidance)
         self.add_embedding = None if config.vector is None else TimeEmbedding(config.vector.width, 4 * config.width)
         self.down_blocks = nn.ModuleList(build_down(config, widths))
         first, second = (build_block(config, widths[-1], widths[-1]) for _ in range(2))
@@ -63,14 +78,28 @@ class HalfUNet(nn.Module):
                 stages += [resizer, save_skip]
         return stages + self.mid_block.stages()
 
-    def embed(self, timestep: Float[Tensor, " b"], vector: Float[Tensor, "b v"] | None, dtype: torch.dtype) -> Float[Tensor, "b e"]:
-        """What residual blocks are told of the time, and of the vector."""
-        time = self.time_embedding(to_sinusoid(timestep, self.config.width).to(dtype))
+    def embed(
+        self,
+        timestep: Float[Tensor, " b"],
+        vector: Float[Tensor, "b v"] | None,
+        dtype: torch.dtype,
+        guidance: Float[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b e"]:
+        """What residual blocks are told of the time, of the guidance and of the vector."""
+        time = self.time_embedding(to_sinusoid(timestep, self.config.width).to(dtype), self.embed_guidance(guidance, dtype))
         if self.add_embedding is None:
             return time
         if vector is None:
             raise ValueError("this network is told a vector beside the tokens: see `to_vector`")
         return time + self.add_embedding(vector)
+
+    def embed_guidance(self, guidance: Float[Tensor, " b"] | None, dtype: torch.dtype) -> Float[Tensor, "b w"] | None:
+        """None where the network is told nothing of it."""
+        if self.config.guidance is None:
+            return None
+        if guidance is None:
+            raise ValueError("this network is told its guidance: see `to_guidance`")
+        return to_guidance(guidance, self.config.guidance).to(dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +135,8 @@ class UNet(HalfUNet):
             stages += level.resizers()
         return [*stages, self.conv_norm_out, self.conv_out]
 
-    def stages(self) -> list[Stage]:
-        return [self.conv_in, *self.stages_down(), *self.stages_up()]
+    def stages(self, added: ControlResiduals | None = None) -> list[Stage]:
+        return [self.conv_in, *self.stages_down(), *([] if added is None else [added.add_to]), *self.stages_up()]
 
     def forward(
         self,
@@ -116,16 +145,14 @@ class UNet(HalfUNet):
         tokens: Float[Tensor, "b n d"] | None = None,
         vector: Float[Tensor, "b v"] | None = None,
         added: ControlResiduals | None = None,
+        guidance: Float[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b c2 h w"]:
         """`timestep` counts the process's table entries from 0, fractions allowed. `vector`: see `to_vector`. `added` comes of ControlNets.
 
-        Raises ValueError where one of what the network is told is missing.
+        `guidance` is the scale for a network that is told it. Raises ValueError where one of what the network is told is missing.
         """
-        state = State(time=self.embed(timestep, vector, noisy.dtype), tokens=tokens)
-        x = run_stages([self.conv_in, *self.stages_down()], noisy, state)
-        if added is not None:
-            x = added.add_to(x, state)
-        return run_stages(self.stages_up(), x, state)
+        state = State(time=self.embed(timestep, vector, noisy.dtype, guidance), tokens=tokens)
+        return run_stages(self.stages(added), noisy, state)
 
 
 def list_widths(config: UNetConfig) -> list[int]:

@@ -39,6 +39,7 @@ GRID_ALIASES: dict[str, tuple[str, ...]] = {
     "exponential": (),
     "beta": (),
     "ays": ("Align Your Steps", "AYS SD1", "AYS SDXL"),
+    "lcm": (),
 }
 
 

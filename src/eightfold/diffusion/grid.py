@@ -17,6 +17,7 @@ Grid = Callable[[Process, int], tuple[float, ...]]
 MOST_STEPS = 1000
 RHO = 7.0
 BETA = 0.6
+LCM_TIMES = 50
 
 
 def uniform(process: Process, steps: int) -> tuple[float, ...]:
@@ -63,6 +64,17 @@ def beta(process: Process, steps: int) -> tuple[float, ...]:
     return to_times(process, (bottom + find_quantile(part, BETA) * (top - bottom) for part in descend(steps)))
 
 
+def lcm(process: Process, steps: int) -> tuple[float, ...]:
+    """Of the 50 even times that latent consistency models are distilled at (arXiv 2310.04378, section 4.3), `steps` from the top on.
+
+    RequestError for more steps than that.
+    """
+    if steps > LCM_TIMES:
+        what = f"{steps} steps on the grid lcm, which has {LCM_TIMES} times"
+        raise RequestError(what, hint='latent consistency models draw in 1 to 8 steps; other models on the grid "trailing"')
+    return (*((LCM_TIMES - LCM_TIMES * index // steps) / LCM_TIMES for index in range(steps)), 0.0)
+
+
 def ays(process: Process, steps: int) -> tuple[float, ...]:
     """Align Your Steps (arXiv 2404.14507): the process's published schedule, for another number of steps interpolated evenly in log(ratio).
 
@@ -104,6 +116,7 @@ GRIDS: dict[str, Grid] = {
     "exponential": exponential,
     "beta": beta,
     "ays": ays,
+    "lcm": lcm,
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..specs.process import ScaledLinear
+from ..specs.process import Process
 
 
 def denoising_loss(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
@@ -14,7 +14,8 @@ def denoising_loss(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c 
     return (output - target).square().flatten(1).mean(1)
 
 
-def draw_times(count: int, process: ScaledLinear, generator: Generator) -> tuple[float, ...]:
-    """`count` times, each table entry of the process equally likely; t = 0 is never drawn."""
-    entries = torch.randint(1, process.steps + 1, (count,), generator=generator)
-    return tuple(int(entry) / process.steps for entry in entries)
+def draw_times(count: int, process: Process, generator: Generator) -> tuple[float, ...]:
+    """`count` times, each of those that are multiples of the lowest trained one equally likely; t = 0 is never drawn."""
+    trained = round(1 / process.floor)
+    entries = torch.randint(1, trained + 1, (count,), generator=generator)
+    return tuple(int(entry) / trained for entry in entries)

@@ -29,7 +29,8 @@ def to_clean(
 ) -> Float[Tensor, "*s"]:
     """The clean latent that the denoiser's `output` at `noisy` stands for.
 
-    "velocity" holds for processes that preserve variance, alpha**2 + sigma**2 = 1. "noise" needs an alpha above 0 (RequestError).
+    "velocity" and "edm" hold for processes that preserve variance, alpha**2 + sigma**2 = 1; the second is the output F of EDM
+    (arXiv 2206.00364, equation 7): the velocity with the other sign. "noise" needs an alpha above 0 (RequestError).
     """
     match prediction:
         case "noise":
@@ -39,6 +40,8 @@ def to_clean(
             return (noisy - sigma * output) / alpha
         case "velocity":
             return alpha * noisy - sigma * output
+        case "edm":
+            return alpha * noisy + sigma * output
         case "clean":
             return output
 
@@ -52,5 +55,7 @@ def to_target(
             return noise
         case "velocity":
             return alpha * noise - sigma * clean
+        case "edm":
+            return sigma * clean - alpha * noise
         case "clean":
             return clean

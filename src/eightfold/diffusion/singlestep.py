@@ -45,16 +45,24 @@ def ddim(denoise: Denoise, x: Tensor, process: Process, times: Sequence[float], 
 def lcm(denoise: Denoise, x: Tensor, process: Process, times: Sequence[float], noise: Noise) -> Steps:
     """Multistep consistency sampling (arXiv 2303.01469, algorithm 1; arXiv 2310.04378): the clean estimate, noised anew to the next level.
 
-    The boundary condition of consistency models, clean = c_skip * x + c_out * estimate, belongs to the model: `denoise` applies it.
-    For latent consistency models c_skip = d**2 / (s**2 + d**2) and c_out = s / sqrt(s**2 + d**2) with d = 0.5, s = 10 * timestep;
-    from timestep 16 on it changes less than 1e-5.
+    The estimate of a consistency model is `bound` to x at the end of time.
     """
     for moment in to_moments(times):
-        clean = denoise(x, moment)
+        clean = bound(denoise(x, moment), x, process, moment.t)
         level = process.sigma(moment.next_t)
         x = clean if level == 0 else add_noise(clean, noise(moment), process.alpha(moment.next_t), level)
         sent = yield Step(moment, x, clean)
         x = x if sent is None else sent
+
+
+def bound(clean: Tensor, x: Tensor, process: Process, t: float) -> Tensor:
+    """c_skip * x + c_out * clean, the boundary condition of latent consistency models (arXiv 2310.04378, section 4.1).
+
+    c_skip = d**2 / (s**2 + d**2) and c_out = s / sqrt(s**2 + d**2), with d = 0.5 and s ten times the trained times below t, counted from 0:
+    the first of them is x itself, and from the 17th on it changes less than 1e-5.
+    """
+    scaled = 10 * max(t / process.floor - 1, 0.0)
+    return 0.25 / (scaled**2 + 0.25) * x + scaled / sqrt(scaled**2 + 0.25) * clean
 
 
 @torch.no_grad()

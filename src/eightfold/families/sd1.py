@@ -2,15 +2,26 @@
 
 from dataclasses import replace
 
-from ..specs.family import Defaults, Edition, Family
+from ..specs.family import Defaults, Edition, Family, Reading
 from ..specs.mark import Mark
 from ..specs.network import UNetConfig
 from .clip import SD1_TEXT
 from .keymaps.unet import SD_UNET
-from .processes import SD_PROCESS
+from .processes import SAYS_VELOCITY, SAYS_ZERO_TERMINAL, SD_PROCESS, ZERO_TERMINAL
 from .spaces import SD
 
 UNET = UNetConfig(channels=4, out_channels=4, context=768, heads=8)
+DEFAULTS = Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5)
+TOLD = "time_embedding.cond_proj.weight"
+READINGS = (
+    Reading(
+        declared=SAYS_ZERO_TERMINAL,
+        prediction="velocity",
+        process=ZERO_TERMINAL,
+        defaults=replace(DEFAULTS, grid="trailing"),
+    ),
+    Reading(declared=SAYS_VELOCITY, prediction="velocity"),
+)
 
 SD1 = Family(
     name="sd1",
@@ -19,7 +30,8 @@ SD1 = Family(
     text=SD1_TEXT,
     process=SD_PROCESS,
     prediction="noise",
-    defaults=Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5),
+    readings=READINGS,
+    defaults=DEFAULTS,
     marks=(
         Mark("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (None, 768)),
         Mark("down_blocks.0.attentions.0.proj_in.weight", (None, None, 1, 1)),
@@ -27,14 +39,28 @@ SD1 = Family(
         Mark("add_embedding.linear_1.weight", absent=True),
     ),
     editions=(
-        Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)),)),
+        Edition(name="base", marks=(Mark("conv_in.weight", (None, 4, 3, 3)), Mark(TOLD, absent=True))),
+        # latent consistency models (arXiv 2310.04378); the defaults are those of diffusers' pipeline for them
+        Edition(
+            name="lcm",
+            marks=(Mark("conv_in.weight", (None, 4, 3, 3)), Mark(TOLD, (None, 256))),
+            denoiser=replace(UNET, guidance=256),
+            defaults=Defaults(size=(512, 512), steps=4, sampler="lcm", grid="lcm", guidance=8.5),
+        ),
         Edition(
             name="inpaint",
             marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),
             denoiser=replace(UNET, channels=9),
-            reads=("mask", "picture"),
+            reads=("mask", "covered"),
         ),
-        Edition(name="instruct", marks=(Mark("conv_in.weight", (None, 8, 3, 3)),), denoiser=replace(UNET, channels=8), reads=("picture",)),
+        # InstructPix2Pix (arXiv 2211.09800; timothybrooks/instruct-pix2pix)
+        Edition(
+            name="instruct",
+            marks=(Mark("conv_in.weight", (None, 8, 3, 3)),),
+            denoiser=replace(UNET, channels=8),
+            reads=("raw",),
+            picture_guidance=1.5,
+        ),
     ),
     keymap=SD_UNET,
 )

@@ -7,10 +7,12 @@ from ..specs.mark import Mark
 from ..specs.network import UNetConfig
 from .clip import SD2_TEXT
 from .keymaps.unet import SD_UNET
-from .processes import SD_PROCESS
+from .processes import SAYS_NOISE, SAYS_VELOCITY, SAYS_ZERO_TERMINAL, SD_PROCESS, ZERO_TERMINAL
 from .spaces import SD
 
 UNET = UNetConfig(channels=4, out_channels=4, context=1024, head_width=64, linear_projection=True)
+DEFAULTS = Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5)
+LARGE = replace(DEFAULTS, size=(768, 768))
 
 SD2 = Family(
     name="sd2",
@@ -19,11 +21,14 @@ SD2 = Family(
     text=SD2_TEXT,
     process=SD_PROCESS,
     prediction="noise",
-    # the mark that ComfyUI goes by (comfy/supported_models.py)
     readings=(
-        Reading(key="up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", spread=0.09, prediction="velocity", size=(768, 768)),
+        Reading(declared=SAYS_ZERO_TERMINAL, prediction="velocity", process=ZERO_TERMINAL, defaults=replace(LARGE, grid="trailing")),
+        Reading(declared=SAYS_VELOCITY, prediction="velocity", defaults=LARGE),
+        Reading(declared=SAYS_NOISE, prediction="noise"),
+        # the mark that ComfyUI goes by (comfy/supported_models.py)
+        Reading(key="up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", spread=0.09, prediction="velocity", defaults=LARGE),
     ),
-    defaults=Defaults(size=(512, 512), steps=30, sampler="dpm++2m", grid="karras", guidance=7.5),
+    defaults=DEFAULTS,
     marks=(
         Mark("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (None, 1024)),
         Mark("down_blocks.0.attentions.0.proj_in.weight", (None, None)),
@@ -38,7 +43,7 @@ SD2 = Family(
             name="inpaint",
             marks=(Mark("conv_in.weight", (None, 9, 3, 3)),),
             denoiser=replace(UNET, channels=9),
-            reads=("mask", "picture"),
+            reads=("mask", "covered"),
         ),
         Edition(name="depth", marks=(Mark("conv_in.weight", (None, 5, 3, 3)),), denoiser=replace(UNET, channels=5), reads=("depth",)),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class Attachment:
     """
 
     def __init__(self, layers: Mapping[str, Layer], weight: float) -> None:
-        self.layers = layers
+        self.layers = WeakValueDictionary(layers)  # they hold the attachment: a circle would keep their memory until it is collected
         self.weight = weight
 
     def remove(self) -> None:
@@ -40,11 +41,11 @@ class Side:
         self.branches: dict[Attachment, Branch] = {}
         self.handle = layer.register_forward_hook(self)
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], own: Tensor) -> Tensor:
+    def __call__(self, layer: Layer, inputs: tuple[Any, ...], own: Tensor) -> Tensor:
         result = own
         for attachment, branch in self.branches.items():
             if attachment.weight:
-                result = result.add(branch(inputs[0], own), alpha=attachment.weight)
+                result = result.add(branch(layer, inputs[0], own), alpha=attachment.weight)
         return result
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Layer = nn.Linear | nn.Conv2d
-Branch = Callable[[Tensor, Tensor], Tensor]  # a layer's input and its own result, to what is added to that result
+# The layer, its input and its own result, to what is added to that result. A branch that held its layer would be held by it, in a circle
+Branch = Callable[[Layer, Tensor, Tensor], Tensor]
 
 
 class Difference(ABC):
@@ -43,7 +44,7 @@ class Difference(ABC):
     def build_branch(self, layer: Layer) -> Branch:
         """By the difference itself, as a second product; in the type of the layer's weight, as everywhere."""
         weight = self.to_matrix().to(layer.weight).reshape(layer.weight.shape)
-        return lambda x, _: run_layer(layer, x, weight)
+        return lambda at, x, _: run_layer(at, x, weight)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,13 +96,13 @@ class LowRank(Difference):
         if isinstance(layer, nn.Linear):
             if self.core is not None:  # of a 1x1 kernel
                 up = up @ self.core.to(like)[:, :, 0, 0]
-            return lambda x, _: F.linear(F.linear(x, down), up)
+            return lambda at, x, _: F.linear(F.linear(x, down), up)
         up = up[:, :, None, None]
         if self.core is None:
             kernels = down.reshape(-1, *like.shape[1:])
-            return lambda x, _: F.conv2d(run_layer(layer, x, kernels), up)
+            return lambda at, x, _: F.conv2d(run_layer(at, x, kernels), up)
         core, first = self.core.to(like), down[:, :, None, None]
-        return lambda x, _: F.conv2d(run_layer(layer, F.conv2d(x, first), core), up)
+        return lambda at, x, _: F.conv2d(run_layer(at, F.conv2d(x, first), core), up)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,11 +129,11 @@ class Decomposed:
         times, more = (spread(one.to(weight.dtype), layer) for one in (factors, factors - 1))
         inner = self.difference.build_branch(layer)
         if self.by_input:
-            return lambda x, own: run_layer(layer, more * x, layer.weight) + inner(times * x, own)
+            return lambda at, x, own: run_layer(at, more * x, at.weight) + inner(at, times * x, own)
         if layer.bias is None:
-            return lambda x, own: more * own + times * inner(x, own)
+            return lambda at, x, own: more * own + times * inner(at, x, own)
         bias = spread(layer.bias.detach(), layer)
-        return lambda x, own: more * (own - bias) + times * inner(x, own)
+        return lambda at, x, own: more * (own - bias) + times * inner(at, x, own)
 
 
 Change = Difference | Decomposed

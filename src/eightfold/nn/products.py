@@ -72,11 +72,11 @@ class Kronecker(Difference):
         left, right = (self.scale * self.left.to_matrix()).to(layer.weight), self.right.to_matrix().to(layer.weight)
         groups = left.shape[1]
         if isinstance(layer, nn.Linear):
-            return lambda x, _: (left @ F.linear(x.unflatten(-1, (groups, -1)), right)).flatten(-2)
+            return lambda at, x, _: (left @ F.linear(x.unflatten(-1, (groups, -1)), right)).flatten(-2)
         kernels = right.reshape(len(right), -1, *layer.kernel_size)
 
-        def run(x: Tensor, _: Tensor) -> Tensor:
-            each = run_layer(layer, x.reshape(len(x) * groups, -1, *x.shape[2:]), kernels)
+        def run(at: Layer, x: Tensor, _: Tensor) -> Tensor:
+            each = run_layer(at, x.reshape(len(x) * groups, -1, *x.shape[2:]), kernels)
             mixed = left @ each.reshape(len(x), groups, -1)
             return mixed.reshape(len(x), -1, *each.shape[2:])
 

@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from torch import Tensor
+
 from ..checkpoints.candidates import WEIGHTLESS
 from ..checkpoints.components import WHOLE
 from ..checkpoints.convert import to_diffusers
@@ -21,8 +23,8 @@ from ..checkpoints.inventory import read_inventory
 from ..checkpoints.inversions import read_inversion
 from ..checkpoints.kinds import Kind
 from ..checkpoints.load import load_module, read_tensors
-from ..checkpoints.readings import find_reading
-from ..checkpoints.texttowers import read_towers
+from ..checkpoints.readings import find_meaning, leave_marks
+from ..checkpoints.texttowers import find_towers, read_towers
 from ..codec.codec import Codec
 from ..codec.engine import Engine
 from ..codec.load import load_codec
@@ -33,6 +35,7 @@ from ..denoisers.unet import UNet
 from ..families.catalog import FAMILIES
 from ..specs.family import Family
 from ..specs.text import ClipText
+from ..text.clip import ClipTower
 from ..text.clipcondition import ClipConditioner
 from ..text.condition import Conditioner
 from ..text.words import WordsConditioner, WordsEncoder
@@ -53,7 +56,7 @@ class Model:
     """Everything that a picture needs. `family` is the family as the file has it: its edition, and what its output means.
 
     `source` is the file that it came from, `edition` the name of the edition, `notes` tell how what a file leaves open was decided,
-    `warnings` what was assumed.
+    `warnings` what was assumed. `refiner` finishes what it begins; its autoencoder is this one's.
     """
 
     family: Family
@@ -66,6 +69,7 @@ class Model:
     extras: Extras = NOTHING
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    refiner: Model | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,24 +114,21 @@ def load(
     """Load a model by name, file, folder or hub name (which is fetched unless `offline`).
 
     `vae` replaces its autoencoder by another file of the same latent space.
-
     `extras` are files beside it; `memory`: see `load_autoencoder`. Raises UnknownName, CheckpointError or, for an autoencoder of another
     space, SpaceMismatch.
     """
     path, placement, engine = to_path(name, offline=offline), choose_placement(device, dtype), build_engine(memory)
     inventory = read_inventory(path)
     parts = claim_components(inventory)
-    part, kind = take_denoiser(parts, path)
-    family = find_family(kind, path).to_edition(kind.variant)
-    tensors = read_tensors(part)
-    if kind.keymap is not None:
-        tensors = to_diffusers(tensors, kind.keymap)
-    family, reading = find_reading(family, tensors, inventory.tensors, extras.prediction)
+    family, kind, tensors = read_denoiser(inventory, parts, path)
+    meaning = find_meaning(family, tensors, inventory, extras.prediction)
+    family = meaning.family
     text = load_text(family, inventory, extras, placement)
     codec, warnings = load_vae(family, parts, path, vae, placement)
-    denoiser = load_module(lambda: UNet(family.denoiser), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
+    codec = codec if meaning.normalisation is None else replace(codec, normalisation=meaning.normalisation)
+    denoiser = build_denoiser(family, tensors, path, placement)
     warnings += attach_adapters(extras.adapters, family, denoiser, text.towers if isinstance(text, ClipConditioner) else ())
-    return Model(
+    model = Model(
         family=family,
         edition=kind.variant,
         codec=replace(codec, engine=engine),
@@ -136,9 +137,70 @@ def load(
         placement=placement,
         source=str(path),
         extras=extras,
-        notes=(reading,) if reading else (),
+        notes=(meaning.note,) if meaning.note else (),
         warnings=warnings,
     )
+    return model if extras.refiner is None else replace(model, refiner=load_refiner(to_path(extras.refiner, offline=offline), model))
+
+
+def build_denoiser(family: Family, tensors: Mapping[str, Tensor], path: Path, placement: Placement) -> UNet:
+    own, place = leave_marks(family, tensors), placement
+    return load_module(lambda: UNet(family.denoiser), own, source=str(path), device=place.device, dtype=place.dtype)
+
+
+def load_refiner(path: Path, base: Model) -> Model:
+    """The model that finishes what `base` begins, with the same autoencoder; with the same text tower, where its file has none.
+
+    Raises CheckpointError for one that is no refiner, or not one for this model.
+    """
+    inventory, placement = read_inventory(path), base.placement
+    family, kind, tensors = read_denoiser(inventory, claim_components(inventory), path)
+    meaning = find_meaning(family, tensors, inventory, None)
+    family = meaning.family
+    refuse_refiner(family, kind, path, base)
+    assert isinstance(family.text, ClipText)
+    own = base.text if isinstance(base.text, ClipConditioner) else None
+    towers = () if own is None or find_towers(inventory) else share_towers(own, family.text)
+    towers = towers or read_towers([inventory], family.text, device=placement.device, dtype=placement.dtype)
+    denoiser = build_denoiser(family, tensors, path, placement)
+    return Model(
+        family=family,
+        edition=kind.variant,
+        codec=base.codec,
+        denoiser=denoiser,
+        text=ClipConditioner(text=family.text, towers=towers, inversions=own.inversions if own else ()),
+        placement=placement,
+        source=str(path),
+        notes=(meaning.note,) if meaning.note else (),
+    )
+
+
+def refuse_refiner(family: Family, kind: Kind, path: Path, base: Model) -> None:
+    """Raise CheckpointError for what cannot finish a picture that `base` has begun."""
+    own, hint = base.family, f"name a refiner that was made for {base.family.name}, or leave it out"
+    if family.name != own.name:
+        raise CheckpointError(f"{path} is a {family.name} model ({kind.variant}), and {base.source} a {own.name} model", hint=hint)
+    if family.handover is None:
+        raise CheckpointError(f"{path} is no refiner: it is a {family.name} model ({kind.variant}) that draws by itself", hint=hint)
+    if own.handover is not None:
+        raise CheckpointError(f"{base.source} is a refiner itself: it has none", hint="--model names the base, --refiner the refiner")
+    if family.process != own.process:
+        what = f"{base.source} was trained on other noise levels than {path}, which cannot go on from its times"
+        raise CheckpointError(what, hint="leave the refiner out; --start PICTURE --model REFINER refines a finished picture")
+
+
+def share_towers(text: ClipConditioner, wanted: ClipText) -> tuple[ClipTower, ...]:
+    """The towers that a model has already, as another reads them; none unless it has all of them."""
+    own = {tower.config.width: tower for tower in text.towers}
+    found = tuple(own[reading.tower.width] for reading in wanted.readings if reading.tower.width in own)
+    return found if len(found) == len(wanted.readings) else ()
+
+
+def read_denoiser(inventory: Inventory, parts: Mapping[str, Claimed], path: Path) -> tuple[Family, Kind, dict[str, Tensor]]:
+    """Whose denoiser a file holds, in which edition, and its tensors in our layout. Raises CheckpointError."""
+    part, kind = take_denoiser(parts, path)
+    tensors = read_tensors(part)
+    return find_family(kind, path).to_edition(kind.variant), kind, tensors if kind.keymap is None else to_diffusers(tensors, kind.keymap)
 
 
 def take_denoiser(parts: Mapping[str, Claimed], path: Path) -> tuple[Inventory, Kind]:
@@ -185,7 +247,7 @@ def load_text(family: Family, inventory: Inventory, extras: Extras, placement: P
         towers = read_towers([*map(read_inventory, extras.text), inventory], config, device=device, dtype=dtype)
         inversions = tuple(read_inversion(path) for path in extras.embeddings)
         return ClipConditioner(text=config, towers=towers, inversions=inversions, skip=extras.skip)
-    if extras != replace(NOTHING, prediction=extras.prediction, adapters=extras.adapters):
+    if extras != replace(NOTHING, prediction=extras.prediction, adapters=extras.adapters, refiner=extras.refiner):
         raise RequestError(
             f"{family.name} reads words of its own list: it takes no text towers, inversions or skips", hint="leave them out"
         )

@@ -18,7 +18,9 @@ from .sheet import to_sheet
 FIELDS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("prompt", "negative", "sampler", "grid"), str.strip),
     **dict.fromkeys(("steps", "seed", "variation_seed", "feather"), int),
-    **dict.fromkeys(("guidance", "rescale", "eta", "strength", "variation", "enlarge", "enlarge_strength"), float),
+    **dict.fromkeys(
+        ("guidance", "rescale", "eta", "strength", "variation", "enlarge", "enlarge_strength", "handover", "picture_guidance"), float
+    ),
     "size": to_size,
 }
 

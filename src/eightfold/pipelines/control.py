@@ -163,7 +163,7 @@ def load_control(path: str | Path, *, family: Family, placement: Placement) -> C
     tensors = read_tensors(part)
     if kind.keymap is not None:
         tensors = to_diffusers(tensors, kind.keymap)
-    network = ControlConfig(unet=replace(family.denoiser, channels=family.denoiser.out_channels))
+    network = ControlConfig(unet=replace(family.denoiser, channels=family.denoiser.out_channels, guidance=None))
     return load_module(lambda: ControlNet(network), tensors, source=str(path), device=placement.device, dtype=placement.dtype)
 
 

@@ -27,7 +27,8 @@ class Extras:
     """`text` are files with text towers that the model's file has not, or others in their place; `embeddings` textual inversions;
     `adapters` files of LoRA and the like, each with its weight; `skip` reads the text so many layers earlier.
 
-    `prediction` is what the output means, "noise", "velocity" or "clean", where the file's own marks are not to decide.
+    `prediction` is what the output means, "noise", "velocity", "clean" or "edm", where the file's own marks are not to decide.
+    `refiner` is a file, a folder or a hub's name: the model that finishes what this one begins.
     """
 
     text: tuple[str | Path, ...] = ()
@@ -35,6 +36,7 @@ class Extras:
     adapters: tuple[tuple[str | Path, float], ...] = ()
     skip: int = 0
     prediction: str | None = None
+    refiner: str | Path | None = None
 
     def to_record(self, text: WordsConfig | ClipText) -> dict[str, object]:
         """What was given, for the metadata of a picture: files as they were named, with what they are known again by.
@@ -47,7 +49,8 @@ class Extras:
         ]
         files = {"text": [*map(to_file_record, self.text)], "embeddings": [*map(to_file_record, self.embeddings)], "adapters": adapters}
         skip = self.skip + count_last(text) if self.skip and isinstance(text, ClipText) else 0
-        found = {**files, "clip_skip": skip, "given_prediction": self.prediction}
+        refiner = None if self.refiner is None else Path(self.refiner).name
+        found = {**files, "clip_skip": skip, "given_prediction": self.prediction, "refiner": refiner}
         return {name: value for name, value in found.items() if value}
 
 

@@ -33,6 +33,7 @@ from .preview import to_preview
 from .prompts import warn_of_prompts
 from .remembered import name_codec
 from .request import Guide, Plan, Request, to_plan, to_text
+from .running import to_record
 from .start import Start, count_moves, read_start, resize
 
 
@@ -121,10 +122,11 @@ def resolve(model: Model, request: Request) -> Outline:
     check_reads(model, request)
     start = read_start(request, model.family.defaults.size, find_multiple(model.family))
     plan = to_plan(request, model.family, None if start is None else (start.width, start.height))
+    plan = replace(plan, handover=choose_handover(model, request))
     for prompt in (request.prompt, request.negative):
         model.text.check(prompt, ignore_unknown=request.ignore_unknown)
     build_sampler(plan.sampler, eta=plan.eta)
-    build_guidance(plan)
+    build_guidance(plan, model.family)
     guides = read_guides(request.controls, model.family)
     if plan.enlarge_model is not None:
         check_enlarger(plan.enlarge_model)
@@ -133,27 +135,64 @@ def resolve(model: Model, request: Request) -> Outline:
 
 def check_reads(model: Model, request: Request) -> None:
     """A network that is shown a picture or a mask cannot do without."""
-    for name, given, hint in (("picture", request.start, "--start IMAGE"), ("mask", request.mask, "--start IMAGE --mask MASK")):
-        if name in model.family.reads and given is None:
-            raise RequestError(f"{model.source} is a {model.family.name} model ({model.edition}) that is shown a {name}", hint=hint)
+    who, reads = f"{model.source} is a {model.family.name} model ({model.edition}) that is shown a", model.family.reads
+    if "depth" in reads:
+        raise RequestError(
+            f"{who} map of depth, which cannot be given it here", hint="another model, with a ControlNet for depth: --control"
+        )
+    if reads and request.start is None:
+        raise RequestError(f"{who} picture", hint="--start IMAGE")
+    if "mask" in reads and request.mask is None:
+        raise RequestError(f"{who} mask", hint="--start IMAGE --mask MASK")
+
+
+def choose_handover(model: Model, request: Request) -> float | None:
+    """Where the refiner takes over, if there is one. Raises RequestError for a handover to nobody."""
+    if model.refiner is not None:
+        return model.refiner.family.handover if request.handover is None else request.handover
+    if request.handover is not None:
+        raise RequestError(f"handover {request.handover}: there is no refiner that could take over", hint="--refiner FILE")
+    return None
 
 
 def list_legs(model: Model, plan: Plan) -> tuple[Leg, ...]:
-    """One, or for a picture that is drawn small and drawn over again large, two."""
+    """One, or for a picture that is drawn small and drawn over again large, two; each in two parts where a refiner takes over."""
     times = build_grid(plan.grid, model.family.process, plan.steps)
     first = times[-count_moves(plan.steps, plan.strength) - 1 :]
-    if plan.enlarge == 1:
-        return (Leg(plan.width, plan.height, first),)
-    width, height = (max(1, round(side / plan.enlarge)) for side in (plan.width, plan.height))
-    return Leg(width, height, first), Leg(plan.width, plan.height, times[-count_moves(plan.steps, plan.enlarge_strength) - 1 :])
+    passes = [Leg(plan.width, plan.height, first)]
+    if plan.enlarge > 1:
+        width, height = (max(1, round(side / plan.enlarge)) for side in (plan.width, plan.height))
+        second = times[-count_moves(plan.steps, plan.enlarge_strength) - 1 :]
+        passes = [Leg(width, height, first), Leg(plan.width, plan.height, second)]
+    if plan.handover is None:
+        return tuple(passes)
+    return tuple(part for leg in passes for part in hand_over(leg, plan.handover))
+
+
+def hand_over(leg: Leg, handover: float) -> tuple[Leg, ...]:
+    """A pass in two parts: the moves from times above 1 - handover, and the refiner's; the refiner's alone where it begins below.
+
+    Raises RequestError where no move is left for the refiner.
+    """
+    own = sum(t > 1 - handover + 1e-9 for t in leg.times[:-1])
+    if own == leg.moves:
+        what = (
+            f"handover {handover}: the last of the {leg.moves} steps begins at the time {leg.times[-2]:.3f}, before the refiner takes over"
+        )
+        raise RequestError(what, hint="more steps, or an earlier handover")
+    if own == 0:
+        return (leg._replace(refines=True),)
+    rest = leg.moves - own
+    return leg._replace(times=leg.times[: own + 1], after=rest), leg._replace(times=leg.times[own:], before=own, refines=True)
 
 
 def encode_prompts(model: Model, plan: Plan) -> Tokens:
-    """The prompt's tokens, and where guidance asks for them the negative prompt's."""
-    if not build_guidance(plan).needs_negative:
-        return Tokens(model.text.encode([plan.prompt]), None)
+    """The prompt's tokens, and where guidance asks for them the negative prompt's; what a refiner reads in them as well."""
+    refiner = None if model.refiner is None else encode_prompts(model.refiner, plan)
+    if not build_guidance(plan, model.family).needs_negative:
+        return Tokens(model.text.encode([plan.prompt]), None, refiner)
     positive, negative = model.text.encode_pair(plan.prompt, plan.negative or None)
-    return Tokens(positive, negative)
+    return Tokens(positive, negative, refiner)
 
 
 def find_multiple(family: Family) -> int:
@@ -168,9 +207,12 @@ def run(job: Job, sampler: Sampler) -> Iterator[GenerationStep]:
         seed, number, latent = plan.seed + index, index * job.moves, None
         noise = NoiseStream(model, plan, seed)
         for leg in job.legs:
-            noise.turn_to(leg)
             canvas = enter(job, leg, latent, seed)
-            first = begin(noise.draw_first(), canvas, job, leg)
+            if leg.goes_on and latent is not None:
+                first = latent
+            else:
+                noise.turn_to(leg)
+                first = begin(noise.draw_first(), canvas, job, leg)
             for step in sampler(build_denoise(job, leg, canvas), first, model.family.process, leg.times, noise):
                 number, latent = number + 1, step.noisy
                 if number % job.moves == 0:
@@ -258,15 +300,12 @@ def decode(job: Job, leg: Leg, latent: Tensor, seed: int) -> Picture:
     if start is not None and not plan.raw:
         image = start.paste(image, plan.feather)
     record = {**asdict(plan), "seed": seed, "count": 1, "model": model.family.name, "fingerprint": model.fingerprint}
-    record |= {
-        "vae": name_codec(model.codec),
-        "decoder": model.codec.decoder_fingerprint,
-        "decoder_dtype": decoded.dtype,
-        **model.extras.to_record(model.family.text),
-    }
+    record |= {"vae": name_codec(model.codec), "decoder": model.codec.decoder_fingerprint, "decoder_dtype": decoded.dtype}
+    record |= {**model.extras.to_record(model.family.text), **to_record(model.denoiser)}
     if job.enlarger is not None:
         record |= {"enlarge_model": {"file": job.enlarger.source, "sha256": job.enlarger.sha256}}
     record |= {"controls": [one.to_record() for one in job.guides]}
+    record |= {} if model.refiner is None else {"refiner_fingerprint": model.refiner.fingerprint}
     notes = (*decoded.notes, *to_noise_notes(plan))
     record |= {"dtype_reason": model.placement.reason, "notes": notes, "dtype": name_dtype(model.placement.dtype), **read_versions()}
     alpha = (

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.folder import CONFIG, STEMS, SUFFIXES, WHOLE
+from ..checkpoints.folder import CONFIG, SCHEDULER, STEMS, SUFFIXES, WHOLE
 from ..checkpoints.known import read_table, write_table
 from ..core.errors import CheckpointError, EightfoldError, OutputError, RequestError
 
@@ -63,7 +63,7 @@ def choose_files(repo: str, files: Iterable[str]) -> list[str]:
     chosen = [WHOLE]
     for folder in folders:
         inside = [name for name in files if name.startswith(f"{folder}/")]
-        chosen += [name for name in inside if name == f"{folder}/{CONFIG}"]
+        chosen += [name for name in inside if name in (f"{folder}/{CONFIG}", SCHEDULER)]
         chosen += list_weights(inside, ".safetensors") or list_weights(inside, ".bin")
     return chosen
 

@@ -110,6 +110,7 @@ def to_settings(found: Provenance, begins: bool) -> dict[str, Any]:
     said = found.extra
     settings: dict[str, Any] = {"enlarge": to_number(said.get("enlarge")), "enlarge_strength": to_number(said.get("enlarge_strength"))}
     settings["rescale"] = to_number(said.get("rescale"))
+    settings |= {name: to_number(said.get(name)) for name in ("handover", "picture_guidance")}
     interval = to_text(said.get("interval"))
     settings["interval"] = to_interval(interval.strip("[]")) if interval else None
     if begins:
@@ -144,7 +145,8 @@ def list_missed(found: Provenance) -> dict[str, str]:
         missed["clip_skip"] = f"clip skip {found.clip_skip}"
     missed |= {f"{LORA}{number}": f"LoRA {show(lora.name)} at {lora.weight:g}" for number, lora in enumerate(found.loras)}
     if found.source == "eightfold":
-        return missed
+        refiner = found.extra.get("refiner")
+        return missed | ({"refiner": f"refiner {show(str(refiner))}: give it with --refiner"} if refiner else {})
     named = {"model": found.model or found.model_hash, "vae": found.vae or found.vae_hash}
     missed |= {what: f"{what} {show(name)}: give its file with --{what}" for what, name in named.items() if name}
     if "batch_size" in found.extra:
@@ -163,6 +165,8 @@ def compare(found: Provenance, model: Model) -> list[str]:
         return []
     differ: list[str] = []
     weights = {"weights": (found.model_hash, model.fingerprint), "decoder": (found.vae_hash, model.codec.decoder_fingerprint)}
+    if model.refiner is not None:
+        weights["refiner"] = to_text(found.extra.get("refiner_fingerprint")), model.refiner.fingerprint
     differ += [f"{name} {here[:12]}, not {there[:12]}" for name, (there, here) in weights.items() if there and there != here]
     own = {"dtype": name_dtype(model.placement.dtype), **read_versions()}
     for name in ("dtype", "eightfold", "torch"):

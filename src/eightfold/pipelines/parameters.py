@@ -78,6 +78,11 @@ def to_parameters(record: Mapping[str, Any]) -> str:
     if record.get("variation"):
         pairs |= {"Variation seed": record.get("variation_seed"), "Variation seed strength": record["variation"]}
     pairs |= {"Clip skip": record.get("clip_skip"), "Eta": record.get("eta") or None, "ENSD": source.shift or None}
+    pairs |= {
+        "Image CFG scale": record.get("picture_guidance"),
+        "Refiner": record.get("refiner"),
+        "Refiner switch at": record.get("handover"),
+    }
     pairs |= {"Lora hashes": ", ".join(f"{to_alias(one['file'])}: {one['short']}" for one in record.get("adapters", ()))}
     pairs |= {"RNG": "NV" if source.gpu else "CPU", "Noise source": record.get("noise_source")}
     pairs |= {"Version": f"eightfold {record.get('eightfold', '')}"}

@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..codec.pixels import read_picture
-from ..data.scenes import draw_scene, render
-from ..data.textures import render_textures
 
 SCENES, TEXTURES, SIZE = 8, 24, 64
 
 
 def draw_references(seed: int = 0) -> list[Float[Tensor, "1 3 h w"]]:
     """Rendered scenes and textures with the statistics of photographs, 64x64."""
+    from ..data.scenes import draw_scene, render  # which few runs need
+    from ..data.textures import render_textures
+
     scenes = render([draw_scene(90_000 + seed, number) for number in range(SCENES)], SIZE).image
     textures = render_textures(90_000 + seed, range(TEXTURES), SIZE)
     return [one[None] for one in (*scenes, *textures)]

@@ -49,7 +49,8 @@ class Request:
     `variation` is the share of the noise of `variation_seed`, along a great circle. With `enlarge` above 1 the picture is first drawn so
     many times smaller, then enlarged and begun from with `enlarge_strength`: large pictures without doubled objects.
     `enlarge_model` is the file of a network that enlarges it (`pipelines.enlarge`), where interpolation is not to.
-    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets.
+    `rescale` and `interval`: see `diffusion.guidance`; `controls` are ControlNets. At `handover`, a share of the times from noise to
+    picture, the model's refiner takes over. `picture_guidance` is how closely a model that changes pictures by instructions keeps to them.
     """
 
     prompt: str
@@ -79,6 +80,8 @@ class Request:
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Guide, ...] = ()
+    handover: float | None = None
+    picture_guidance: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST:
@@ -96,6 +99,8 @@ class Request:
             raise RequestError("a network that enlarges, and nothing to enlarge", hint="--enlarge 2 draws at half the size first")
         if not 0 <= self.feather <= FEATHER:
             raise RequestError(f"feather {self.feather}: expected 0 to {FEATHER} pixels", hint="--feather 8")
+        if self.handover is not None and not 0 < self.handover < 1:
+            raise RequestError(f"handover {self.handover}: expected more than 0, less than 1", hint="--handover 0.8 leaves the last fifth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +134,8 @@ class Plan:
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     controls: tuple[str, ...] = ()
+    handover: float | None = None
+    picture_guidance: float | None = None
 
 
 def to_plan(request: Request, family: Family, size: tuple[int, int] | None = None) -> Plan:
@@ -139,8 +146,13 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         hint = f"{family.name} is at home at {to_text(defaults.size)}"
         raise RequestError(f"size {width}x{height}: each side can be 1 to {LARGEST} pixels", hint=hint)
     guidance = defaults.guidance if request.guidance is None else request.guidance
-    if request.negative and guidance == 1:
+    picture = family.picture_guidance if request.picture_guidance is None else request.picture_guidance
+    if request.negative and guidance == 1 and picture in (None, 1):
         raise RequestError("a negative prompt has no effect at guidance 1", hint="leave one of the two out; guidance 3 to 9 is usual")
+    if request.picture_guidance is not None and family.picture_guidance is None:
+        raise RequestError("picture guidance: this model is not one that changes pictures by instructions", hint="leave it out")
+    if family.denoiser.guidance is not None:
+        refuse_beside_told(request)
     return Plan(
         prompt=request.prompt,
         negative=request.negative,
@@ -169,14 +181,24 @@ def to_plan(request: Request, family: Family, size: tuple[int, int] | None = Non
         rescale=request.rescale,
         interval=request.interval,
         controls=tuple(map(str, request.controls)),
+        handover=request.handover,
+        picture_guidance=picture,
     )
 
 
+def refuse_beside_told(request: Request) -> None:
+    """Raise RequestError for what changes guidance, where the network itself is told the scale and asked once a step."""
+    asked = {"a negative prompt": request.negative, "a rescale": request.rescale, "an interval": request.interval != (0.0, 1.0)}
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise RequestError(f"{name} has no effect on this model, which is told its guidance as a number", hint="leave it out")
+
+
 def choose_strength(request: Request, family: Family) -> float:
-    """A network that is shown the mask begins from noise alone unless something else is asked for."""
+    """A network that is shown the picture begins from noise alone unless something else is asked for."""
     if request.strength is not None:
         return request.strength
-    return 1.0 if request.start is None or "mask" in family.reads else STRENGTH
+    return 1.0 if request.start is None or family.reads else STRENGTH
 
 
 def to_name(given: str | Path | Picture | None) -> str | None:

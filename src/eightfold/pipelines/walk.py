@@ -64,19 +64,21 @@ def walk_prompts(model: Model, start: Request, end: Request, frames: int) -> Ite
     plans = [to_plan(request, model.family) for request in (start, end)]
     if (plans[0].width, plans[0].height) != (plans[1].width, plans[1].height):
         raise RequestError("the two prompts ask for pictures of different sizes", hint="a walk has one size")
-    tokens = [encode_prompts(model, plan) for plan in plans]
+    first, second = tokens = [encode_prompts(model, plan) for plan in plans]
     # both are checked before the first step of either
     ends = [generate(model, request, tokens=own) for request, own in zip((start, end), tokens, strict=True)]
     pictures = [finish(run) for run in ends]
     images = [picture.image for picture in pictures]
     for number, share in enumerate(shares, 1):
-        if share in (0, 1):
-            found = pictures[int(share)]
-        else:
-            between = mix(tokens[0].positive, tokens[1].positive, share)
-            found = finish(generate(model, start, tokens=Tokens(between, tokens[0].negative)))
+        found = pictures[int(share)] if share in (0, 1) else finish(generate(model, start, tokens=mix_tokens(first, second, share)))
         pixel = (1 - share) * images[0] + share * images[1]
         yield Frame(number=number, total=frames, share=share, latent=found.image, pixel=pixel, notes=found.notes)
+
+
+def mix_tokens(start: Tokens, end: Tokens, share: float) -> Tokens:
+    """Between two prompts, led away from what the first one is."""
+    refiner = None if start.refiner is None or end.refiner is None else mix_tokens(start.refiner, end.refiner, share)
+    return Tokens(mix(start.positive, end.positive, share), start.negative, refiner)
 
 
 def mix(start: Condition, end: Condition, share: float) -> Condition:

@@ -100,7 +100,8 @@ class UNetConfig:
     `attention[i]` is the number of transformer blocks behind each residual block of level i (0: none), `middle` that of the middle.
     Either `heads` (the same number everywhere) or `head_width` (a fixed width each) is given.
     `linear_projection`: the transformer's way in and out is a linear map instead of a 1x1 convolution. `vector`: what is added to the
-    embedding of the timestep.
+    embedding of the timestep. `guidance` is for a network that was distilled to guided results: its scale is told to it in so many
+    sines and cosines (arXiv 2210.03142, section 3).
     """
 
     channels: int
@@ -116,6 +117,7 @@ class UNetConfig:
     groups: int = 32
     linear_projection: bool = False
     vector: VectorConfig | None = None
+    guidance: int | None = None
 
     def to_heads(self, width: int) -> int:
         """The number of attention heads at a level of `width` channels."""

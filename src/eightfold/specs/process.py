@@ -154,6 +154,11 @@ class Edm:
     def knots(self) -> tuple[float, ...]:
         return ()
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest trained noise level."""
+        return self.lowest, self.highest
+
     def alpha(self, t: float) -> float:
         return to_alpha(self.ratio(t))
 

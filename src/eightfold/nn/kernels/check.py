@@ -6,15 +6,18 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .before import Before
 from .direct import convolve_directly
 from .geometry import Edge
 from .layers import apply_linear, convolve
+from .linear import apply_rows
 from .moments import measure_moments, to_affine
 from .packed import pack_weights
 from .plane import Plane, build_plane, to_planes
 from .pool import Pool
+from .streamed import Image, convolve_streamed
 
 ALLOWED = 1e-4  # of the largest result: a hundred times what rounding does, and far below what any mistake makes
 
@@ -72,3 +75,25 @@ def run_cases(lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
     added = to_planes(torch.randn(1, outputs, 10, 7, generator=generator))[0]
     theirs = convolve_directly(point, bias, source, before=scaled, residual=added)
     yield "a residual 1x1 convolution", apply_linear(small, source, added, before=scaled, residual=added, pool=pool), theirs
+    yield from run_streamed((weight, bias), source, normed, lanes, pool)
+
+
+def run_streamed(layer: tuple[Tensor, Tensor], source: Plane, normed: Before, lanes: int, pool: Pool) -> Iterable[tuple[str, Plane, Plane]]:
+    """The same of the kernels that transform weights where they use them."""
+    (weight, bias), outputs = layer, len(layer[0])
+    for enlarge in (False, True):
+        target = build_plane(20, 14, outputs) if enlarge else build_plane(10, 7, outputs)
+        image = Image(source=source, target=target, bias=bias.numpy(), before=None if enlarge else normed)
+        convolve_streamed(weight.numpy(), [image], lanes=lanes, enlarge=enlarge, pool=pool)
+        theirs = convolve_directly(weight, bias, source, before=image.before, enlarge=enlarge)
+        yield "a streamed convolution", target, theirs
+    added = build_plane(10, 7, outputs)
+    added.pixels[:] = 1
+    theirs = convolve_directly(weight, bias, source, before=normed, residual=added)
+    image = Image(source=source, target=added, bias=bias.numpy(), before=normed, residual=added)
+    convolve_streamed(weight.numpy(), [image], lanes=lanes, pool=pool)
+    yield "a streamed residual convolution", added, theirs
+    made, point = build_plane(10, 7, outputs), weight[:, :, :1, :1].contiguous()
+    rows = (source.pixels.reshape(-1, source.channels), made.pixels.reshape(-1, outputs))
+    apply_rows(point.flatten(1).numpy(), bias.numpy(), *rows, lanes=lanes, pool=pool)
+    yield "a linear map", made, convolve_directly(point, bias, source)

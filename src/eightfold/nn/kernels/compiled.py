@@ -82,31 +82,38 @@ def fill_window(x, table, steps, window, channels, source, block, kind):
 
 @njit(nogil=True, cache=True)
 @no_type_check
+def transform_chunk(x, table, steps, target, scratch, source, block, which):
+    """`transform_input` of CHUNK channels; which = (the first of them, kind)."""
+    begin, kind = which
+    lanes, points, side = len(kind[0]), len(kind[1]), to_side(len(kind[1]))
+    across = block.columns * side + points - side
+    down = block.rows * side + points - side
+    step = block.rows * block.columns * source.channels + POINT_PADDING
+    depth = min(CHUNK, source.channels - begin)
+    strip = down * across * depth
+    fill_window(x, table, steps, scratch, (begin, depth, (down + points) * across * CHUNK), source, block, kind)
+    for row in range(block.rows):
+        line = row * side * across * depth
+        for offset in range(0, across * depth, lanes):
+            transform(scratch, line + offset, across * depth, scratch, (strip + offset, across * depth), kind)
+        for point in range(points):
+            for column in range(block.columns):
+                at = strip + (point * across + column * side) * depth
+                to = point * points * step + (row * block.columns + column) * source.channels + begin
+                for channel in range(0, depth, lanes):
+                    transform(scratch, at + channel, depth, target, (to + channel, step), kind)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
 def transform_input(x, table, steps, target, scratch, source, block, kind):
     """The transform of a block: target[point][tile][channel], points POINT_PADDING further apart than they need to be.
 
     `scratch` takes a window of CHUNK channels, behind it a row of its tiles transformed along the columns, and behind that
     come the factors of `fill_factors`, where channel norm asks for them.
     """
-    lanes, points, side = len(kind[0]), len(kind[1]), to_side(len(kind[1]))
-    across = block.columns * side + points - side
-    down = block.rows * side + points - side
-    step = block.rows * block.columns * source.channels + POINT_PADDING
-    factors = (down + points) * across * CHUNK
     for begin in range(0, source.channels, CHUNK):
-        depth = min(CHUNK, source.channels - begin)
-        strip = down * across * depth
-        fill_window(x, table, steps, scratch, (begin, depth, factors), source, block, kind)
-        for row in range(block.rows):
-            line = row * side * across * depth
-            for offset in range(0, across * depth, lanes):
-                transform(scratch, line + offset, across * depth, scratch, (strip + offset, across * depth), kind)
-            for point in range(points):
-                for column in range(block.columns):
-                    at = strip + (point * across + column * side) * depth
-                    to = point * points * step + (row * block.columns + column) * source.channels + begin
-                    for channel in range(0, depth, lanes):
-                        transform(scratch, at + channel, depth, target, (to + channel, step), kind)
+        transform_chunk(x, table, steps, target, scratch, source, block, (begin, kind))
 
 
 @njit(nogil=True, cache=True)

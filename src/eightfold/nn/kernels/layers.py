@@ -27,7 +27,7 @@ from .geometry import (
     cut_blocks,
     to_side,
 )
-from .moments import PARTS, join_moments
+from .moments import PARTS, Moments, join_moments
 from .packed import PHASES, Packed
 from .plane import Plane, build_plane
 from .pool import Pool, Scratch
@@ -239,3 +239,19 @@ def check_linear(packed: Packed, source: Plane, target: Plane, residual: Plane |
     if found != expected:
         raise ValueError(f"a 1x1 layer makes {expected} (height, width, channels, rows) of this input, not {found}")
     check_memory(source, target, residual)
+
+
+def gather_moments(plane: Plane, *, lanes: int, pool: Pool) -> Moments:
+    """Of a plane that no kernel has written, in one pass over its pixels; `lanes` divides its channels."""
+    channels, x, kind = plane.channels, plane.pixels.reshape(-1), (LANES[lanes], PLAIN_POINTS)
+    if channels % lanes:
+        raise ValueError(f"vectors of {lanes} do not divide {channels} channels")
+    begins = range(0, len(x) // channels, PIXELS)
+    parts = np.zeros((len(begins), PARTS * channels))
+
+    def work(_scratch: Scratch, begin: int) -> None:
+        count = min(PIXELS, len(x) // channels - begin)
+        compiled.finish_linear(x, None, x, parts[begin // PIXELS], (begin * channels, begin * channels, count, channels), kind)
+
+    pool.run(work, begins)
+    return join_moments(parts.reshape(-1, PARTS, channels))

@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .cooktoom import F42, F43, F63, Transform
+from .cooktoom import F42, F43, F63, Matrix, Transform
 from .pool import Pool, Scratch, build_buffer
 
 GROUP = 8  # columns at a time: a number known while compiling, so that vectors are made of it
@@ -80,17 +80,22 @@ def pack_panel(kernels, rows, columns, target, place):
                         target[at + one] = half[i, 0, one] * first + half[i, 1, one] * second + half[i, 2, one] * third
 
 
-def to_matrix(transform: Transform, taps: Sequence[Sequence[int]]) -> np.ndarray:
-    """The transform of a kernel's row (or column) of three taps, after `taps` [r, 3] have made r of them: float64 [points, 3]."""
+def fold_taps(transform: Transform, taps: Sequence[Sequence[int]]) -> Matrix:
+    """The transform of a kernel's row (or column) of three taps, after `taps` [r, 3] have made r of them: [points, 3], exact."""
     columns = list(zip(*taps, strict=True))
-    entries = [[sum((a * b for a, b in zip(row, tap, strict=True)), Fraction(0)) for tap in columns] for row in transform.kernel]
-    return np.array([[float(entry) for entry in row] for row in entries])
+    return tuple(tuple(sum((a * b for a, b in zip(row, tap, strict=True)), Fraction(0)) for tap in columns) for row in transform.kernel)
+
+
+def to_matrix(transform: Transform, taps: Sequence[Sequence[int]]) -> np.ndarray:
+    """`fold_taps` in float64."""
+    return np.array([[float(entry) for entry in row] for row in fold_taps(transform, taps)])
 
 
 # Between pixels that are all repeated twice, three taps along an axis amount to two. An even row of the enlarged image sees the row above
 # once and its own twice; an odd one its own twice and the row below once.
-PLAIN = {one.inputs: to_matrix(one, ((1, 0, 0), (0, 1, 0), (0, 0, 1))) for one in (F43, F63)}
-HALVES = (to_matrix(F42, ((1, 0, 0), (0, 1, 1))), to_matrix(F42, ((1, 1, 0), (0, 0, 1))))
+EVEN, ODD, THREE = ((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)), ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+PLAIN = {one.inputs: to_matrix(one, THREE) for one in (F43, F63)}
+HALVES = (to_matrix(F42, EVEN), to_matrix(F42, ODD))
 
 
 def to_numbers(weight: np.ndarray | Tensor) -> np.ndarray:

@@ -57,12 +57,15 @@ def emit_piece(emitter: Emitter, bases: tuple[Any, ...], place: tuple[Any, ...],
     return sums, following
 
 
-def emit_product(emitter: Emitter, rows: int, bases: tuple[Any, ...], place: list[Any]) -> None:
-    """`rows` rows of the left matrix times two vectors of columns."""
+def emit_product(emitter: Emitter, rows: int, bases: list[Any], place: list[Any]) -> None:
+    """`rows` rows of the left matrix times two vectors of columns; without a `start` they are added to what is in the target."""
     left, right, start, target = bases
     at, row, panel, depth, to, target_row, begin = place
     builder, lanes = emitter.builder, emitter.lanes
-    first = [emitter.load(start, emitter.add(begin, emitter.number(half * lanes))) for half in range(2)]
+    lines = [emitter.add(to, builder.mul(emitter.number(index), target_row)) for index in range(rows)]
+    origins = [(target, line) for line in lines] if start is None else [(start, begin)]
+    firsts = [[emitter.load(base, emitter.add(place, emitter.number(half * lanes))) for half in range(2)] for base, place in origins]
+    firsts *= rows // len(firsts)
     rows_at = [emitter.add(at, builder.mul(emitter.number(index), row)) for index in range(rows)]
     entry, pieces, done = builder.block, builder.append_basic_block("pieces"), builder.append_basic_block("done")
     builder.branch(pieces)
@@ -77,14 +80,13 @@ def emit_product(emitter: Emitter, rows: int, bases: tuple[Any, ...], place: lis
     results = [
         [builder.fadd(total, value) for total, value in zip(pair, made, strict=True)] for pair, made in zip(totals, sums, strict=True)
     ]
-    for pair, made in zip(totals, results, strict=True):
+    for pair, made, first in zip(totals, results, firsts, strict=True):
         for half in range(2):
             pair[half].add_incoming(first[half], entry)
             pair[half].add_incoming(made[half], builder.block)
     builder.cbranch(builder.icmp_signed("<", following, depth), pieces, done)
     builder.position_at_end(done)
-    for index, made in enumerate(results):
-        line = emitter.add(to, builder.mul(emitter.number(index), target_row))
+    for line, made in zip(lines, results, strict=True):
         for half in range(2):
             emitter.store(made[half], target, emitter.add(line, emitter.number(half * lanes)))
 
@@ -92,14 +94,15 @@ def emit_product(emitter: Emitter, rows: int, bases: tuple[Any, ...], place: lis
 @intrinsic
 @no_type_check
 def multiply(typing, left, right, start, target, place, rows, kind):
-    """`rows` (1 to ROWS) rows times a panel of two vectors of columns, begun at `start` instead of zero.
+    """`rows` (1 to ROWS) rows times a panel of two vectors of columns, begun at `start` instead of zero, or with None at the target itself.
 
     place = (at, row step, panel, depth, to, row step of the target, at in start); depth is a multiple of UNROLL and not 0.
     """
 
     def emit(context, builder, signature, values):
         emitter = Emitter(builder, signature.args[6][0].count)
-        bases = tuple(to_pointer(context, builder, signature.args[index], values[index]) for index in range(4))
+        given = zip(signature.args, values, strict=True)
+        bases = [None if isinstance(one, types.NoneType) else to_pointer(context, builder, one, value) for one, value in list(given)[:4]]
         place = split(builder, values[4], 7)
         end = builder.append_basic_block("end")
         choice = builder.switch(values[5], end)

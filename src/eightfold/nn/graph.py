@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ..nn.channelnorm import ChannelNorm
+from .channelnorm import ChannelNorm
 
 SIDE = 4  # rows of a tile of the fast kernels: rows are made in multiples of it
 Edge = Literal["zeros", "repeat"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from ..nn.kernels.moments import Moments
-from .cost import DIRECT, LINEAR
 from .graph import Convolve
-from .layers import Rows, convolve, to_table
-from .storage import Size
+from .kernels.moments import Moments
+from .rows import Rows, Size, convolve, to_table
+
+# Multiplications and additions a second of one core of the processor that rates are of, float32 (`REFERENCE`: what its products of
+# large matrices make); others are scaled by it
+REFERENCE = 100e9
+DIRECT, LINEAR = 75e9, 90e9
 
 
 class Kernels:

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from ..nn.kernels import layers as kernels
-from ..nn.kernels.before import Before as Prepared
-from ..nn.kernels.geometry import choose_points, count_tiles
-from ..nn.kernels.moments import Moments, add_moments
-from ..nn.kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
-from ..nn.kernels.plane import Plane
-from ..nn.kernels.pool import Pool
-from ..nn.kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
-from ..nn.kernels.strided import convolve_strided, pack_strided
-from .cost import ENLARGING, FAST, LARGE, LINEAR
+from .convolving import LINEAR, Kernels
 from .graph import Before, Convolve, find_convolved
-from .kernels import Kernels
-from .layers import Rows, measure, to_table
-from .storage import Size
+from .kernels import layers as kernels
+from .kernels.before import Before as Prepared
+from .kernels.cooktoom import F42, F43
+from .kernels.geometry import choose_points, count_tiles
+from .kernels.moments import Moments, add_moments
+from .kernels.packed import Packed, choose_lanes, count_numbers, pack_weights
+from .kernels.plane import Plane
+from .kernels.pool import Pool
+from .kernels.rounding import ALLOWED, Gain, measure_gain, predict_spread, should_run_directly, to_reach
+from .kernels.streamed import Image, convolve_streamed, count_streamed, fits
+from .kernels.strided import convolve_strided, pack_strided
+from .rows import CHUNK, Rows, Size, measure, to_table
 
-FEWEST = 1024  # pixels of a result below which the weights of a layer take longer to read than its products
+FEWEST = 1024  # pixels of a result below which prepared weights of a layer take longer to read than its products
+LEAST = 4e8  # multiplications and additions of a layer with streamed weights below which that takes longer than it saves
 NARROWEST = 32  # channels of a 1x1 convolution
 PADDED = 60  # rows at once of a layer that makes more channels than are wanted: whole tiles
+# Counted as a direct convolution would need them; LARGE in large tiles, STREAMING with weights that are prepared where they are used
+FAST, LARGE, ENLARGING, STREAMING = 280e9, 310e9, 470e9, 150e9
 RATES = {1: LINEAR, 5: ENLARGING, 6: FAST, 8: LARGE}  # by the points of a tile
 PACKING = 6e8  # transformed weights a second of one thread
 
@@ -39,7 +44,7 @@ class FastKernels(Kernels):
         self.pool = Pool(threads)
         self.packed: dict[Convolve, Packed] = {}
         self.spares: list[np.ndarray] = []
-        self.gains: dict[tuple[Convolve, int], Gain] = {}  # for so many points
+        self.gains: dict[tuple[Convolve, int], Gain] = {}  # for so many points, 0 where weights are streamed
         self.direct: set[Convolve] = set()  # what was run directly, for the sake of rounding
 
     @property
@@ -48,14 +53,24 @@ class FastKernels(Kernels):
 
     def is_fast(self, layer: Convolve, size: Size) -> bool:
         lanes = choose_lanes(layer.weight.shape[1], layer.outputs, self.lanes)
-        if not lanes or layer.kernel not in (1, 3) or size.height * size.width < FEWEST:
+        if not lanes or layer.kernel not in (1, 3):
             return False
+        if size.height * size.width < FEWEST:
+            return self.is_streamed(layer, size)
         if layer.stride != 1:
             plain = layer.kernel == 3 and layer.edge == "zeros" and layer.before.does_nothing
             return layer.stride == 2 and plain and self.count_stored(layer) == layer.outputs
         if layer.kernel == 1:
             return min(layer.weight.shape[:2]) >= NARROWEST and self.count_stored(layer) == layer.outputs
         return not (layer.enlarge and layer.edge != "zeros")
+
+    def is_streamed(self, layer: Convolve, size: Size) -> bool:
+        """Whether a layer makes so few pixels that its weights are transformed where they are used, if all are made at once."""
+        plain = layer.kernel == 3 and layer.stride == 1 and layer.edge == "zeros" and layer.before.channel is None
+        few, work = size.height * size.width < FEWEST, 2.0 * size.height * size.width * layer.weight.numel()
+        if not plain or not few or work < LEAST or layer.weight.dtype != torch.float32 or not layer.weight.is_contiguous():
+            return False
+        return fits(layer.weight.shape[1], layer.outputs, self.choose_lanes(layer))
 
     def count_stored(self, layer: Convolve) -> int:
         wide = 2 * self.choose_lanes(layer)
@@ -76,6 +91,8 @@ class FastKernels(Kernels):
         return choose_points(layer.weight.shape[1], layer.outputs, size.height * size.width) if rows >= size.height else 6
 
     def count_weights(self, layer: Convolve, size: Size, rows: int) -> int:
+        if self.is_streamed(layer, size):
+            return 0
         return self.count_bytes(layer, self.choose_points(layer, size, rows))
 
     def count_bytes(self, layer: Convolve, points: int) -> int:
@@ -90,6 +107,8 @@ class FastKernels(Kernels):
     def find_rate(self, layer: Convolve, size: Size, rows: int) -> float:
         if not self.is_fast(layer, size):
             return super().find_rate(layer, size, rows)
+        if self.is_streamed(layer, size):
+            return STREAMING if rows >= size.height else super().find_rate(layer, size, rows)
         return RATES[self.choose_points(layer, size, rows)]
 
     def count_held(self) -> int:
@@ -99,6 +118,12 @@ class FastKernels(Kernels):
 
     def count_scratch(self, layer: Convolve, size: Size, rows: int) -> int:
         channels, stored, step = layer.weight.shape[1], self.count_stored(layer), 2 if layer.enlarge else 1
+        if self.is_streamed(layer, size):
+            if rows < size.height:  # torch's
+                return 3 * CHUNK
+            height, width = size.height // step, size.width // step
+            lanes = self.choose_lanes(layer)
+            return 4 * count_streamed(height, width, channels, lanes=lanes, enlarge=layer.enlarge, threads=self.threads)
         points = self.choose_points(layer, size, rows)
         channels *= 9 if layer.stride == 2 else 1
         tiles = count_tiles((0, rows), size.width // step, points)
@@ -109,6 +134,8 @@ class FastKernels(Kernels):
         size = Size(height=target.height, width=target.pixels.shape[1], channels=layer.outputs, dtype=target.pixels.dtype)
         if not self.is_fast(layer, size):
             return super().convolve(layer, source, target, moments, residual)
+        if self.is_streamed(layer, size):
+            return self.stream(layer, source, target, moments, residual)
         to, added = to_plane(target), None if residual is None else to_plane(residual, target)
         if layer.stride == 2:
             convolve_strided(self.prepare(layer, 1), to_plane(source), to, symmetric=layer.symmetric, pool=self.pool)
@@ -128,6 +155,28 @@ class FastKernels(Kernels):
         if packed.stored != layer.outputs:
             return self.convolve_padded(packed, layer, source, target, before, residual)
         kernels.convolve(packed, to_plane(source), to, before=before, residual=added, edge=layer.edge, pool=self.pool)
+        return to.moments
+
+    def stream(self, layer: Convolve, source: Rows, target: Rows, moments: Moments | None, residual: Rows | None) -> Moments | None:
+        """A layer of few pixels: strips of it, and what would round too much, are torch's."""
+        before = to_prepared(layer.before, moments)
+        whole = len(source.pixels) == source.height and len(target.pixels) == target.height
+        if whole and (layer, 0) not in self.gains:
+            gauge = describe(layer.weight, self.choose_lanes(layer), enlarge=layer.enlarge)
+            self.gains[layer, 0] = measure_gain(gauge, layer.weight, pool=self.pool)
+        if not whole or self.rounds(layer, 0, before, moments or self.measure(layer, source, target)):
+            if whole:
+                self.direct.add(layer)
+            return super().convolve(layer, source, target, moments, residual)
+        to, bias = to_plane(target), layer.bias
+        image = Image(
+            source=to_plane(source),
+            target=to,
+            bias=np.zeros(layer.outputs, np.float32) if bias is None else bias.detach().numpy(),
+            before=before,
+            residual=None if residual is None else to_plane(residual, target),
+        )
+        convolve_streamed(layer.weight.detach().numpy(), [image], lanes=self.choose_lanes(layer), enlarge=layer.enlarge, pool=self.pool)
         return to.moments
 
     def convolve_padded(
@@ -159,6 +208,10 @@ class FastKernels(Kernels):
     def is_risky(self, layer: Convolve, points: int, before: Prepared, moments: Moments) -> bool:
         if (layer, points) not in self.gains:
             self.gains[layer, points] = measure_gain(self.prepare(layer, points), layer.weight, pool=self.pool)
+        return self.rounds(layer, points, before, moments)
+
+    def rounds(self, layer: Convolve, points: int, before: Prepared, moments: Moments) -> bool:
+        """Whether the layer's measured gain lets such an input spoil its results."""
         gain, reach = self.gains[layer, points], to_reach(moments, before, layer.weight.shape[1])
         return should_run_directly(gain, reach, ALLOWED * predict_spread(gain, moments, before))
 
@@ -211,6 +264,13 @@ def to_plane(rows: Rows, like: Rows | None = None) -> Plane:
 def to_prepared(before: Before, moments: Moments | None) -> Prepared:
     gamma = None if before.channel is None else before.channel.gamma.detach().flatten().numpy()
     return Prepared(affine=to_table(before, moments), gamma=gamma, silu=before.silu, relu=before.relu)
+
+
+def describe(weight: Float[Tensor, "o i 3 3"], lanes: int, *, enlarge: bool) -> Packed:
+    """What would be prepared of a layer, without the weights."""
+    nothing, (outputs, channels, *_) = np.empty(0, np.float32), weight.shape
+    points = F42.inputs if enlarge else F43.inputs
+    return Packed(weights=nothing, bias=nothing, channels=channels, outputs=outputs, stored=outputs, points=points, lanes=lanes)
 
 
 def cut_channels(moments: Moments, channels: int) -> Moments:

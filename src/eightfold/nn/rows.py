@@ -15,13 +15,31 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..nn.channelnorm import SMALLEST
-from ..nn.kernels.moments import Moments, add_moments, measure_moments, to_affine
+from .channelnorm import SMALLEST
 from .graph import Apply, Before, Convolve, find_convolved
+from .kernels.moments import Moments, add_moments, measure_moments, to_affine
 
 CHUNK = 1 << 24  # bytes of the wider of a layer's input and output that are worked on at once
 MEASURED = 1 << 20  # numbers that a thread measures at once
 QUERIES = 4096  # pixels that ask at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of one feature map."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: torch.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.channels * self.dtype.itemsize
+
+    @property
+    def bytes(self) -> int:
+        return self.height * self.row_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
