@@ -54,7 +54,7 @@ def test_a_cancelled_run(eightfold: Any, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a-red-cube-2.latent.safetensors").write_bytes(b"mine")
     seen = []
 
-    def cancel(self: generate.GenerationStep) -> Any:
+    def cancel(self: generate.GenerationStep, decoder: object = None) -> Any:
         seen.append(self)
         if self.seed == 2 and self.moment.index == 1:
             raise KeyboardInterrupt

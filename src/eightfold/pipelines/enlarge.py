@@ -123,7 +123,7 @@ class Enlarger:
         """A pixel of a tile: a dense block keeps what its convolutions made, twice while it grows; the last layers are the largest."""
         config = self.network.config
         dense = 2 * (config.width + 4 * config.growth) + 3 * config.width
-        large = 3 * config.width * 4**config.doublings
+        large = 4 * config.width * 4**config.doublings  # in, out, rectified, and a copy in torch's own order
         return 4 * max(dense, large) // config.folding**2 + 4 * 6 * self.factor**2
 
 
