@@ -120,9 +120,12 @@ def test_streamed_weights(name: str, task: Task, lanes: int, tmp_path: Path) -> 
         x = draw_input(name, task, *cells)
         largest, decibels = compare(run_fast(network, task, x, kernels, tmp_path, seed), network, task, x)
         assert largest < 5e-5 and decibels > 100
-    nodes = build_graph(name, task).nodes
-    normed = any(isinstance(node.layer, Convolve) and node.layer.before.channel is not None for node in nodes)
-    assert normed or sum(points == 0 for _, points in kernels.gains) >= 4
+    frame = build_frame(build_graph(name, task), x)
+    layers = [(node.layer, size) for node, size in zip(frame.graph.nodes, frame.sizes, strict=True) if isinstance(node.layer, Convolve)]
+    fitting = sum(kernels.is_streamed(*pair) for pair in layers)
+    normed = any(layer.before.channel is not None for layer, _ in layers)
+    assert fitting >= 4 or normed or lanes != 4  # some toys are too narrow for wider vectors
+    assert sum(points == 0 for _, points in kernels.gains) >= fitting
 
 
 @torch.no_grad()
