@@ -161,10 +161,7 @@ class FastKernels(Kernels):
         """A layer of few pixels: strips of it, and what would round too much, are torch's."""
         before = to_prepared(layer.before, moments)
         whole = len(source.pixels) == source.height and len(target.pixels) == target.height
-        if whole and (layer, 0) not in self.gains:
-            gauge = describe(layer.weight, self.choose_lanes(layer), enlarge=layer.enlarge)
-            self.gains[layer, 0] = measure_gain(gauge, layer.weight, pool=self.pool)
-        if not whole or self.rounds(layer, 0, before, moments or self.measure(layer, source, target)):
+        if not whole or self.is_risky(layer, 0, before, moments or self.measure(layer, source, target)):
             if whole:
                 self.direct.add(layer)
             return super().convolve(layer, source, target, moments, residual)
@@ -207,11 +204,8 @@ class FastKernels(Kernels):
 
     def is_risky(self, layer: Convolve, points: int, before: Prepared, moments: Moments) -> bool:
         if (layer, points) not in self.gains:
-            self.gains[layer, points] = measure_gain(self.prepare(layer, points), layer.weight, pool=self.pool)
-        return self.rounds(layer, points, before, moments)
-
-    def rounds(self, layer: Convolve, points: int, before: Prepared, moments: Moments) -> bool:
-        """Whether the layer's measured gain lets such an input spoil its results."""
+            packed = self.prepare(layer, points) if points else describe(layer.weight, self.choose_lanes(layer), enlarge=layer.enlarge)
+            self.gains[layer, points] = measure_gain(packed, layer.weight, pool=self.pool)
         gain, reach = self.gains[layer, points], to_reach(moments, before, layer.weight.shape[1])
         return should_run_directly(gain, reach, ALLOWED * predict_spread(gain, moments, before))
 
